@@ -1,0 +1,146 @@
+"""Commands that run lessons: the tour for a newcomer, any lesson for those who write or check them."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from microbert_course.errors import CourseError
+from microbert_course.paths import runs_dir
+
+
+@dataclass
+class Tour:
+    """Train a BERT on 25,000 real reviews in about a minute, and see what it learned."""
+
+    def run(self) -> None:
+        "Run nbs/00_tour.ipynb as a learner would, then print its results."
+        from microbert_course.lessons import catalogue
+        from microbert_course.lessons.runner import run_lesson
+
+        lesson = catalogue.find("00")
+        runs = runs_dir().resolve()
+        print(f"running {shown(lesson.path)}: {lesson.summary}", flush=True)
+        with CellBar() as bar:
+            report = run_lesson(lesson.path, runs / "tour" / lesson.path.name, profile="full", cell_limit_s=1800,
+                                notebook_limit_s=3600, runs_folder=runs, on_progress=bar)
+        print("\n".join(what_it_learned(report.results)))
+        print(f"executed notebook  {shown(report.executed)}")
+        print(f"loss plot          {shown(Path(report.results['run_folder']) / 'loss.png')}")
+        print(f"the lesson took    {report.seconds:.0f} s")
+
+
+def what_it_learned(results: dict) -> list[str]:
+    """The tour's results, line by line.
+
+    Raises: CourseError if the lesson did not record them all."""
+    missing = [name for name in ("validation_loss", "unigram_loss", "fills", "run_folder") if name not in results]
+    if missing:
+        raise CourseError(f"the tour recorded no {' and no '.join(missing)}: pass it to show_results in nbs/00_tour.ipynb")
+    loss, baseline = results["validation_loss"], results["unigram_loss"]
+    verdict = "better than" if loss < baseline else "WORSE than"
+    width = max((len(fill["text"]) for fill in results["fills"]), default=0)
+    guesses = [", ".join(f"{word} {probability:.1%}" for word, probability in fill["guesses"]) for fill in results["fills"]]
+    return [
+        f"validation loss    {loss:.3f} nats, {abs(baseline - loss):.2f} {verdict} the unigram baseline of {baseline:.3f}",
+        "fill in the blank",
+        *(f"  {fill['text']:{width}}  {line}" for fill, line in zip(results["fills"], guesses, strict=True)),
+    ]
+
+
+@dataclass
+class LessonsList:
+    """List the lessons: number, file, what each is about."""
+
+    def run(self) -> None:
+        "Print one line a lesson."
+        from microbert_course.lessons import catalogue
+
+        for lesson in catalogue.lessons():
+            print(f"{lesson.number:>3}  {shown(lesson.path):44}  {lesson.title}: {lesson.summary}")
+
+
+@dataclass
+class LessonsRun:
+    """Run lessons, each from a clean kernel, alone and offline; any fault is one sentence and status 1."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Numbers (03), names (03_attention) or paths; none = every lesson."""
+    quick: bool = False
+    """Use the small sizes that the automatic tests use, instead of a learner's."""
+    save: bool = False
+    """Put the outputs back into the notebooks, to be committed."""
+    cell_limit_s: float = 600
+    """Seconds that a cell may take."""
+    notebook_limit_s: float = 1800
+    """Seconds that a notebook may take."""
+
+    def run(self) -> None:
+        "Run them in order; the ones after a failed lesson are run all the same."
+        from microbert_course.lessons import catalogue
+
+        if self.save and self.quick:
+            raise CourseError("--save writes what a learner will see and --quick makes it small: leave one of them out")
+        lessons = [catalogue.find(name) for name in self.names] or catalogue.lessons()
+        failed = [lesson.path.stem for lesson in lessons if not self.run_one(lesson.path)]
+        if failed:
+            raise CourseError(f"{len(failed)} of {len(lessons)} lessons failed: {', '.join(failed)}")
+
+    def run_one(self, path: Path) -> bool:  # whether it ran to its end
+        "Run one lesson and print its line."
+        from microbert_course.lessons.outputs import save_outputs
+        from microbert_course.lessons.runner import LessonFailed, run_lesson
+
+        executed = runs_dir() / "lessons" / path.name
+        try:
+            with CellBar() as bar:
+                report = run_lesson(path, executed, profile="quick" if self.quick else "full", on_progress=bar,
+                                    cell_limit_s=self.cell_limit_s, notebook_limit_s=self.notebook_limit_s)
+        except LessonFailed as fault:
+            print(f"FAILED {fault}", flush=True)
+            return False
+        if self.save:
+            save_outputs(report.executed, path)
+        print(f"{report.seconds:6.1f} s  {path.stem}  {'saved' if self.save else shown(report.executed)}", flush=True)
+        return True
+
+
+@dataclass
+class Lessons:
+    """The lessons: list them, run them."""
+
+    command: Annotated[LessonsList, tyro.conf.subcommand("list")] | Annotated[LessonsRun, tyro.conf.subcommand("run")]
+
+    def run(self) -> None:
+        "Run the command that was chosen."
+        self.command.run()
+
+
+class CellBar:
+    "A progress bar over cells that shows the line of a bar inside the running cell; silent without a terminal."
+
+    def __enter__(self) -> "CellBar":
+        from tqdm import tqdm
+
+        width = shutil.get_terminal_size().columns
+        self.room = max(10, width - 40)
+        self.bar = tqdm(total=0, bar_format="{n_fmt:>3}/{total_fmt} cells {elapsed} {desc}", disable=None, leave=False,
+                        file=sys.stderr)
+        return self
+
+    def __call__(self, cell_index: int, num_cells: int, text: str) -> None:
+        self.bar.total, self.bar.n = num_cells, cell_index + 1
+        self.bar.set_description_str(text[:self.room], refresh=False)
+        self.bar.update(0) if text else self.bar.refresh()
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+
+def shown(path: Path) -> str:
+    "A path as short as it can be said from here."
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,64 @@
+"""Commands that train an encoder."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import tyro
+
+from microbert_course.paths import runs_dir
+from microbert_course.training.presets import PRESETS, PretrainConfig, preset
+
+
+@dataclass(frozen=True)
+class Pretrain(PretrainConfig):
+    """Pretrain an encoder: a preset, with any of its settings changed. `microbert presets` lists them."""
+
+    preset: tyro.conf.Positional[str] = "tour"
+    """The preset to start from; the defaults shown here are its own."""
+    folder: Path | None = None
+    """Where the run ends up; without it runs/PRESET."""
+    overwrite: bool = False
+    """Replace a finished run in that folder."""
+
+    def run(self) -> None:
+        "Train, then say what was reached and where it is."
+        from microbert_course.training.loop import pretrain
+
+        config = PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
+        folder = self.folder or runs_dir() / self.preset
+        try:
+            result = pretrain(config, folder, self.overwrite)
+        except KeyboardInterrupt:
+            partial = folder.with_name(folder.name + ".partial")
+            state = f"its last complete state is in {partial}" if partial.exists() else "it had no complete state yet"
+            raise KeyboardInterrupt(state) from None
+        final, baseline = result.history["validation"][-1], result.history["unigram_loss"]
+        print(f"validation loss {final['loss']:.3f} nats, {baseline - final['loss']:+.3f} better than the unigram baseline of "
+              f"{baseline:.3f}; masked accuracy {final['accuracy']:.1%}\n{result.folder}")
+
+
+def pretrain_defaults(arguments: list[str]) -> Pretrain:  # the words after `microbert`
+    "The settings of the preset that the words name, so that they are the defaults of all other options."
+    named = arguments[:1] == ["pretrain"] and len(arguments) > 1 and not arguments[1].startswith("-")
+    name = arguments[1] if named else "tour"
+    return Pretrain(**asdict(preset(name)), preset=name)
+
+
+@dataclass
+class Presets:
+    """List the presets: shape, data, and true parameter counts."""
+
+    def run(self) -> None:
+        "Print the table."
+        import torch
+
+        from microbert_course.training.loop import build_model
+
+        print(f"{'name':8} {'shape':24} {'text as':22} {'steps':>6} {'parameters':>11} {'with head':>11}")
+        for name, config in PRESETS.items():
+            vocab_size = config.vocab_size + (5 if config.tokenizer == "words" else 0)
+            with torch.device("meta"):
+                model = build_model(config, vocab_size)
+            shape = f"{config.num_layers} × {config.hidden_size}, {config.num_heads} heads, {config.max_seq_len} tokens"
+            print(f"{name:8} {shape:24} {f'{config.vocab_size:,} {config.tokenizer}':22} {config.num_steps:6,} "
+                  f"{model.num_parameters(with_head=False):11,} {model.num_parameters():11,}")

@@ -1,0 +1,45 @@
+"""Files that are whole or absent, and reading them with a sentence for every way they can be broken."""
+
+import json
+import os
+from pathlib import Path
+
+from microbert_course.errors import CourseError
+
+
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Write beside the final name, flush to the disk, then rename: a reader finds the old file or the new one, never half.
+
+    Raises: OSError as the system reports it (a full disk, say); nothing is left behind then."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: object) -> None:
+    "Write `value` as readable JSON, whole or not at all."
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """The object in a JSON file.
+
+    Raises: CourseError if the file is missing, cut short or not an object."""
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CourseError(f"{path} does not exist: give a folder that a training run wrote") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CourseError(f"{path} is damaged ({error}): restore it or train again") from None
+    if not isinstance(value, dict):
+        raise CourseError(f"{path} holds a {type(value).__name__} where an object is expected: restore it or train again")
+    return value

@@ -1,0 +1,27 @@
+"""Where the lessons are, and where runs are written."""
+
+import os
+from pathlib import Path
+
+from microbert_course.errors import CourseError
+
+
+def course_root() -> Path:
+    """The checkout that holds the lessons: the one this package was installed from, else the one around the current folder.
+
+    Raises: CourseError if there is none."""
+    here = Path(__file__).resolve().parent.parent
+    for folder in (here, Path.cwd(), *Path.cwd().parents):
+        if (folder / "settings.ini").is_file() and (folder / "nbs").is_dir():
+            return folder
+    raise CourseError(f"no lessons at {here} or above {Path.cwd()}: run this inside a clone of the course's repository")
+
+
+def runs_dir() -> Path:
+    "The folder for training runs: $MICROBERT_RUNS, else `runs/` in the checkout, else `runs/` in the current folder."
+    if os.environ.get("MICROBERT_RUNS"):
+        return Path(os.environ["MICROBERT_RUNS"])
+    try:
+        return course_root() / "runs"
+    except CourseError:
+        return Path.cwd() / "runs"

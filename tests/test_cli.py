@@ -1,0 +1,159 @@
+"""`microbert`: each mistake of the user gets one sentence and a status other than 0, and nothing half written."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from microbert_course.cli.main import main
+
+TINY = ["--hidden-size", "8", "--intermediate-size", "8", "--max-seq-len", "16", "--vocab-size", "60", "--batch-size", "4",
+        "--num-steps", "6", "--warmup-steps", "1", "--eval-every", "3", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "reviews.txt"
+    path.write_text("\n".join(f"review number {i} says the film was {'good' if i % 2 else 'bad'} ." for i in range(60)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    "A finished run, made by the command itself."
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["pretrain", "tour", "--data", str(corpus), "--folder", str(folder), *TINY]) == 0
+    return folder
+
+
+def sentence_of(capsys, arguments):
+    "The one line that a failing command prints on standard error."
+    capsys.readouterr()
+    status = main(arguments)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "\r" not in line and line.strip()]
+    assert status == 1 and len(lines) == 1, (status, lines)
+    assert lines[0].startswith("microbert: ")
+    return lines[0]
+
+
+def test_pretrain_reports_what_it_reached(corpus, tmp_path, capsys):
+    assert main(["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "run"), *TINY, "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "validation loss" in printed and "unigram baseline" in printed and str(tmp_path / "run") in printed
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["seed"] == 3
+
+
+def test_options_default_to_the_named_preset(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", "v0", "--help"])
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "10000" in printed and "words" in printed
+
+
+@pytest.mark.parametrize("command", ["", "tour", "lessons", "presets", "pretrain", "fill-mask", "doctor"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: microbert {command}".strip() in capsys.readouterr().out
+
+
+def test_presets_lists_true_parameter_counts(capsys):
+    "v0: 10,005 words, 128 positions and 2 segments of width 4, a norm, two blocks of 244 numbers."
+    assert main(["presets"]) == 0
+    v0 = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("v0"))
+    encoder = (10_005 + 128 + 2) * 4 + 8 + 2 * (4 * 12 + 12 + 4 * 4 + 4 + 8 + 4 * 16 + 16 + 16 * 4 + 4 + 8)
+    assert f"{encoder:,}" in v0 and f"{encoder + 4 * 4 + 4 + 8 + 10_005:,}" in v0
+
+
+def test_fill_mask_prints_guesses_with_probabilities(run, capsys):
+    assert main(["fill-mask", "the film was [MASK] .", "--model", str(run), "--top-k", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all("%" in line for line in lines)
+
+
+def test_fill_mask_without_a_blank(run, capsys):
+    assert "[MASK]" in sentence_of(capsys, ["fill-mask", "the film was good", "--model", str(run)])
+
+
+def test_fill_mask_before_any_model_exists(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MICROBERT_RUNS", str(tmp_path))
+    assert "run `microbert tour`" in sentence_of(capsys, ["fill-mask", "a [MASK]"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+def test_a_damaged_run_folder(run, tmp_path, capsys, name, damage):
+    folder = shutil.copytree(run, tmp_path / "copy")
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if damage != "missing":
+        (folder / name).write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    assert name in sentence_of(capsys, ["fill-mask", "the [MASK]", "--model", str(folder)])
+
+
+def test_a_model_folder_that_does_not_exist(tmp_path, capsys):
+    assert "nowhere" in sentence_of(capsys, ["fill-mask", "the [MASK]", "--model", str(tmp_path / "nowhere")])
+
+
+def test_a_preset_that_does_not_exist(capsys):
+    assert "there is no preset 'v9': choose one of tour, v0" in sentence_of(capsys, ["pretrain", "v9"])
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), [
+    ("empty.txt", b"", "empty.txt"),
+    ("binary.txt", bytes(range(256)) * 20, "binary.txt"),
+    ("no_text.csv", b"review,stars\ngood film,5\nbad film,1\n", "stars"),
+    ("missing.txt", None, "missing.txt"),
+])
+def test_data_that_cannot_be_read(tmp_path, capsys, name, content, expected):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    said = sentence_of(capsys, ["pretrain", "tour", "--data", str(tmp_path / name), "--folder", str(tmp_path / "run"), *TINY])
+    assert expected in said
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("run")]
+
+
+def test_a_width_that_does_not_split_into_heads(tmp_path, corpus, capsys):
+    said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "run"), "--num-heads", "3"])
+    assert "hidden_size 64 does not split into 3 heads" in said and os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_taken(run, corpus, capsys):
+    assert "exists" in sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(run), *TINY])
+
+
+FULL = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
+       "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); from microbert_course.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are a Unix thing")
+def test_a_full_disk(tmp_path, corpus):
+    "A limit of 4,000 bytes a file stands in for a disk that fills up while the state is written."
+    arguments = ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "run"), *TINY]
+    done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "microbert: the disk is full" in done.stderr and "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a Unix signal")
+def test_ctrl_c_in_the_middle(tmp_path, corpus):
+    "The last complete state stays readable, and the command says where it is."
+    folder = tmp_path / "run"
+    arguments = ["pretrain", "tour", "--data", str(corpus), "--folder", str(folder), *TINY, "--num-steps", "1000000"]
+    process = subprocess.Popen([sys.executable, "-m", "microbert_course.cli.main", *arguments], stderr=subprocess.PIPE, text=True)
+    partial, deadline = tmp_path / "run.partial", time.monotonic() + 120
+    while not (partial / "model.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert "interrupted; its last complete state is in" in said and not folder.exists()
+    assert main(["fill-mask", "the film was [MASK]", "--model", str(partial)]) == 0

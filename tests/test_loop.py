@@ -1,0 +1,243 @@
+"""`training.loop`: order and chance are functions, parts add up to the whole, and a run folder is whole or absent."""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+from microbert_course.data.wordpiece import encode_documents, train_wordpiece
+from microbert_course.errors import CourseError
+from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.training import loop
+from microbert_course.training.presets import preset
+
+ADJECTIVES, NOUNS = ["good", "bad", "odd", "long"], ["film", "plot", "cast", "scene", "end"]
+SENTENCES = [f"the {a} {n} was {b} and the {m} was {a} ." for a, n, b, m in itertools.product(ADJECTIVES, NOUNS, ADJECTIVES, NOUNS)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    "400 sentences whose two adjectives agree, in an order of their own."
+    texts = [SENTENCES[i] for i in np.random.default_rng(0).permutation(len(SENTENCES))]
+    tokenizer = train_wordpiece(texts, vocab_size=60)
+    ids = encode_documents(texts, tokenizer, max_seq_len=16)
+    return loop.PretrainData(tokenizer, ids[:-60], ids[-60:])
+
+
+@pytest.fixture
+def config():
+    return preset("tour", hidden_size=16, intermediate_size=32, max_seq_len=16, batch_size=8, num_steps=6, warmup_steps=1,
+                  eval_every=3, device="cpu", learning_rate=1e-2)
+
+
+def losses(config, data):
+    model = loop.build_model(config, len(data.tokenizer))
+    return [update["loss"] for update in loop.training_steps(model, data, config, Accelerator(cpu=True))]
+
+
+def test_every_epoch_visits_every_row_once():
+    "Ten rows in batches of four: five batches are exactly two epochs."
+    visited = np.concatenate([loop.batch_rows(step, 4, 10, seed=0) for step in range(5)])
+    assert sorted(visited[:10]) == sorted(visited[10:]) == list(range(10))
+    assert list(visited[:10]) != list(visited[10:])  # in another order
+
+
+def test_a_batch_larger_than_the_corpus_takes_rows_again():
+    assert sorted(loop.batch_rows(0, 7, 3, seed=0)[:6]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_the_order_is_a_function_of_seed_and_step():
+    assert (loop.batch_rows(17, 8, 100, seed=3) == loop.batch_rows(17, 8, 100, seed=3)).all()
+    assert (loop.batch_rows(17, 8, 100, seed=3) != loop.batch_rows(17, 8, 100, seed=4)).any()
+
+
+def test_seeds_do_not_depend_on_the_machine():
+    "Python salts its own hash of strings; a seed must not."
+    here = loop.seed_for(0, "mask", 7)
+    command = "from microbert_course.training.loop import seed_for; print(seed_for(0, 'mask', 7))"
+    there = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True,
+                           env={**os.environ, "PYTHONHASHSEED": "5"}).stdout
+    assert int(there) == here
+    assert len({loop.seed_for(0, "mask", step) for step in range(100)}) == 100
+
+
+def test_special_unknown_and_padding_tokens_are_never_hidden(data):
+    rows = data.train_ids[:64].copy()
+    rows[:, 3] = data.tokenizer.unk_token_id
+    batch = loop.make_batch(rows, data.tokenizer, mlm_probability=0.9, seed=1)
+    hidden = batch.labels[batch.labels != -100]
+    assert len(hidden) > 200 and hidden.min() >= 5
+
+
+def test_a_batch_is_trimmed_to_its_longest_row(data):
+    batch = loop.make_batch(np.array([[2, 9, 3, 0, 0, 0], [2, 9, 9, 3, 0, 0]]), data.tokenizer, 0.5, seed=0)
+    assert batch.input_ids.shape == (2, 4)
+    assert batch.attention_mask.tolist() == [[True, True, True, False], [True] * 4]
+
+
+def test_micro_batches_add_up_to_the_big_batch(config, data):
+    "Each part hides another number of tokens, so the mean of means would be wrong."
+    whole = losses(config, data)
+    parts = losses(dataclasses.replace(config, gradient_accumulation_steps=4), data)
+    assert parts == pytest.approx(whole, abs=1e-5)
+
+
+def test_the_same_seed_twice_is_the_same_run_to_the_bit(config, data, tmp_path):
+    first = loop.pretrain(config, tmp_path / "first", data=data, progress=False)
+    second = loop.pretrain(config, tmp_path / "second", data=data, progress=False)
+    for name in ("history.json", "model.safetensors"):
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+    other = loop.pretrain(dataclasses.replace(config, seed=1), tmp_path / "other", data=data, progress=False)
+    assert (other.folder / "history.json").read_bytes() != (first.folder / "history.json").read_bytes()
+
+
+def test_training_learns_what_only_context_tells(config, data):
+    "The two adjectives agree, so a model that reads beats the one that counts."
+    long = dataclasses.replace(config, num_steps=300, hidden_size=32)
+    model = loop.build_model(long, len(data.tokenizer))
+    for _ in loop.training_steps(model, data, long, Accelerator(cpu=True)):
+        pass
+    questions = loop.evaluation_batches(data.validation_ids, data.tokenizer)
+    log_probs = loop.unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer))
+    assert loop.evaluate(model, questions)["loss"] < loop.unigram_loss(questions, log_probs) - 0.5
+
+
+def test_evaluation_counts_every_hidden_token_once(config, data):
+    "Batches of unequal size must not be averaged as equals."
+    model = loop.build_model(config, len(data.tokenizer))
+    questions = loop.evaluation_batches(data.validation_ids, data.tokenizer, batch_size=25)  # 25, 25, 10
+    nats, right, count = 0.0, 0, 0
+    for batch in questions:
+        logits = model(batch.input_ids, batch.attention_mask)
+        for row, column in (batch.labels != -100).nonzero().tolist():
+            nats -= logits[row, column].log_softmax(0)[batch.labels[row, column]].item()
+            right += int(logits[row, column].argmax() == batch.labels[row, column])
+            count += 1
+    assert loop.evaluate(model, questions) == pytest.approx({"loss": nats / count, "accuracy": right / count}, abs=1e-5)
+
+
+def test_all_runs_are_asked_the_same_questions(data):
+    first, second = (loop.evaluation_batches(data.validation_ids, data.tokenizer) for _ in range(2))
+    assert all(a.labels.equal(b.labels) for a, b in zip(first, second, strict=True))
+
+
+def test_unigram_loss_by_hand(data):
+    "Two hidden tokens with probabilities 1/2 and 1/8: (ln 2 + ln 8) / 2."
+    batch = loop.Batch(torch.tensor([[4, 4]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([[5, 6]]))
+    log_probs = torch.tensor([0, 0, 0, 0, 0, 1 / 2, 1 / 8]).log()
+    assert loop.unigram_loss([batch], log_probs) == pytest.approx(2 * math.log(2))
+
+
+def test_the_model_starts_at_the_unigram_loss(config, data):
+    "With the output bias at the log-frequencies and small weights, the first guess is the unigram guess."
+    log_probs = loop.unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer))
+    questions = loop.evaluation_batches(data.validation_ids, data.tokenizer)
+    model = loop.build_model(config, len(data.tokenizer), log_probs)
+    assert loop.evaluate(model, questions)["loss"] == pytest.approx(loop.unigram_loss(questions, log_probs), abs=0.05)
+
+
+def test_a_run_folder_opens_in_transformers_with_equal_logits(config, data, tmp_path):
+    run = loop.pretrain(config, tmp_path / "run", data=data, progress=False)
+    theirs, tokenizer = AutoModelForMaskedLM.from_pretrained(run.folder), AutoTokenizer.from_pretrained(run.folder)
+    ours = MicroBertForMaskedLM.from_pretrained(run.folder)
+    inputs = tokenizer(["the good film was bad .", "the plot [MASK]"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).logits
+        actual = ours(inputs.input_ids, inputs.attention_mask)
+    is_real = inputs.attention_mask.bool()
+    assert (actual - expected)[is_real].abs().max() < 1e-5
+    assert tokenizer.mask_token == "[MASK]"
+    assert len(pipeline("fill-mask", model=str(run.folder))("the [MASK] film")) == 5
+    written = json.loads((run.folder / "training.json").read_text())
+    assert {name: written[name] for name in dataclasses.asdict(config)} == dataclasses.asdict(config)
+    assert (run.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert list((run.folder / "tensorboard").rglob("events.out.tfevents*"))
+
+
+def test_a_finished_run_is_not_replaced_unasked(config, data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").touch()
+    with pytest.raises(CourseError, match="exists: choose another folder"):
+        loop.pretrain(config, tmp_path / "run", data=data, progress=False)
+    assert (tmp_path / "run" / "precious").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_nothing(config, data, tmp_path):
+    wild = dataclasses.replace(config, learning_rate=1e30)
+    with pytest.raises(CourseError, match=r"the loss is (nan|inf) at step \d: lower the learning rate \(now 1e\+30\)"):
+        loop.pretrain(wild, tmp_path / "run", data=data, progress=False)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("stop_at", "states"), [(2, 0), (5, 1)])
+def test_an_interrupted_run_keeps_its_last_complete_state(config, data, tmp_path, monkeypatch, stop_at, states):
+    "Evaluations come after updates 3 and 6: stopped before the third nothing is left, after it the third's state is."
+    def interrupted(*args):
+        for update in real(*args):
+            if update["step"] == stop_at:
+                raise KeyboardInterrupt
+            yield update
+    real = loop.training_steps
+    monkeypatch.setattr(loop, "training_steps", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.pretrain(config, tmp_path / "run", data=data, progress=False)
+    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run.partial").exists() == bool(states)
+    if states:
+        assert AutoModelForMaskedLM.from_pretrained(tmp_path / "run.partial").config.hidden_size == 16
+        assert len(json.loads((tmp_path / "run.partial" / "history.json").read_text())["validation"]) == states
+
+
+def test_a_batch_must_split_over_processes(config, data):
+    accelerator = Accelerator(cpu=True)
+    class Three:  # what three processes would look like from inside one
+        num_processes, process_index, device = 3, 0, accelerator.device
+        prepare = staticmethod(accelerator.prepare)
+    with pytest.raises(CourseError, match="batch_size 8 does not split into 3 processes"):
+        next(loop.training_steps(loop.build_model(config, len(data.tokenizer)), data, config, Three()))
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from microbert_course import files
+from microbert_course.training import loop
+from microbert_course.data.wordpiece import encode_documents, train_wordpiece
+from microbert_course.training.presets import preset
+texts = ["the good film was good", "the bad film was bad", "an odd plot"] * 40
+tokenizer = train_wordpiece(texts, vocab_size=50)
+ids = encode_documents(texts, tokenizer, max_seq_len=12)
+writes = 0
+real_write = os.fsync
+def fsync(descriptor):  # the plug is pulled in the middle of the N-th file
+    global writes
+    writes += 1
+    if writes == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_write(descriptor)
+files.os.fsync = fsync
+config = preset("tour", hidden_size=8, intermediate_size=8, max_seq_len=12, batch_size=4, num_steps=8, warmup_steps=0, eval_every=2, device="cpu")
+loop.pretrain(config, sys.argv[1], data=loop.PretrainData(tokenizer, ids[:-20], ids[-20:]), progress=False)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize("write", [9, 11])
+def test_a_killed_run_can_be_read(tmp_path, write):
+    "SIGKILL in the middle of writing the second state: what is there is the first or the second, never half."
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run"), str(write)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    partial = tmp_path / "run.partial"
+    MicroBertForMaskedLM.from_pretrained(partial)
+    json.loads((partial / "history.json").read_text())
+    AutoTokenizer.from_pretrained(partial)
