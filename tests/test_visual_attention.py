@@ -19,7 +19,7 @@ def close_figures():
 
 def test_picture_shows_the_weights_with_queries_down_and_keys_across():
     "The array that is drawn is the one that was given, on the scale from 0 to 1, with tokens on both sides."
-    weights = torch.eye(3, dtype=torch.bfloat16).roll(1, 0).requires_grad_()
+    weights = (torch.eye(3, dtype=torch.bfloat16).roll(1, 0) / 2).requires_grad_()
     ax = show_attention(weights, TOKENS)
     assert torch.equal(torch.tensor(ax.images[0].get_array()), weights.detach().float())
     assert ax.images[0].get_clim() == (0, 1)

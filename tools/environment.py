@@ -14,9 +14,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 11), (3, 14)  # the newest has been checked to have a wheel for every pin, Windows and macOS included
 INPUTS = ("settings.ini", "setup.py", "constraints.txt")
 STAMP = "microbert-ready"
-NEED_MB = 2800        # measured: 1,950 MB in the environment, 650 MB in pip's cache while it is empty
+NEED_MB = 2800        # measured: 1,900 MB in the environment, up to 450 MB each in pip's cache and its temporary folder
+NEED_TMP_MB = 500     # that folder, where it is on another disk
 NEED_CUDA_MB = 11000  # an estimate: torch's CUDA build brings about 3 GB of downloads that unpack to about 7 GB
-NEED_TMP_MB = 700     # the largest wheels are unpacked from there
 OFFLINE_SIGNS = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError",
                  "Max retries exceeded", "after connection broken", "Could not fetch URL", "Connection refused", "timed out")
 
@@ -157,28 +157,30 @@ class Ticker(object):
     def __init__(self, stream):
         import time
 
-        self.clock, self.stream = time.time, stream
+        self.clock, self.stream, self.text = time.time, stream, ""
         self.start = self.last = time.time()
         self.on_terminal = stream.isatty()
+
+    def elapsed(self):
+        return self.clock() - self.start
 
     def show(self, doing):
         import shutil
 
-        now = self.clock()
-        text = "  {0:3.0f} s  {1}".format(now - self.start, doing)
-        if self.on_terminal:
+        text = "  {0:3.0f} s  {1}".format(self.elapsed(), doing)
+        if self.on_terminal and text != self.text:
             width = shutil.get_terminal_size().columns - 1
             self.stream.write("\r" + text[:width].ljust(width))
-            self.stream.flush()
-        elif now - self.last > 20:
-            self.last = now
-            print(text[:100], file=self.stream)
-            self.stream.flush()
+        elif not self.on_terminal and self.clock() - self.last > 20:
+            self.last = self.clock()
+            self.stream.write(text[:100] + "\n")
+        self.text = text
+        self.stream.flush()
 
     def clear(self):
         if self.on_terminal:
-            self.stream.write("\r" + " " * 79 + "\r")
-            self.stream.flush()
+            self.show("")
+            self.stream.write("\r")
 
 
 def in_words(line, doing):
@@ -188,30 +190,37 @@ def in_words(line, doing):
         return "{0}, {1:.0%}".format(doing.split(",")[0], float(words[1]) / int(words[3]))
     if words[:1] in (["Collecting"], ["Downloading"]) and len(words) > 1:
         return "{0} {1}".format(words[0].lower(), words[1].split("/")[-1].split("?")[0])
-    if line.startswith("Installing collected packages"):
-        return "unpacking them into the environment"
     return doing
 
 
-def run_pip(venv, root, arguments):
+def count_installed(venv):
+    import glob
+
+    return sum(len(glob.glob(os.path.join(venv, lib, "site-packages", "*.dist-info"))) for lib in ("Lib", os.path.join("lib", "python3*")))
+
+
+def run_pip(venv, root, arguments, ticker, doing):
     "Run the environment's pip and answer what it printed; a Problem, after pip's own last words, when it fails."
     import subprocess
     import threading
 
     command = [python_in(venv), "-m", "pip", "--disable-pip-version-check", "--no-input"] + arguments
-    lines, ticker, doing = [], Ticker(sys.stdout), "asking the package index"
+    lines, seen, before, to_unpack = [], 0, count_installed(venv), 0
     process = subprocess.Popen(command, cwd=root, env=clean_env(), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     reader = threading.Thread(target=lambda: lines.extend(line.decode("utf-8", "replace").rstrip() for line in process.stdout))
     reader.daemon = True
     reader.start()
-    seen = 0
     try:
         while reader.is_alive():
             reader.join(0.2)
-            while seen < len(lines):
-                doing = in_words(lines[seen], doing)
+            for line in lines[seen:]:
                 seen += 1
+                doing = in_words(line, doing)
+                if line.startswith("Installing collected packages:"):  # from here on pip is silent for half of the time
+                    to_unpack = len(line.split(","))
+            if to_unpack:
+                doing = "unpacking, {0} of {1} packages".format(max(0, count_installed(venv) - before), to_unpack)
             ticker.show(doing)
         status = process.wait()
     except BaseException:
@@ -223,20 +232,21 @@ def run_pip(venv, root, arguments):
     # some pip configurations name folders that pip then ignores, once for every package: that is no news here
     lines = [line for line in lines if line and not line.startswith(("Progress ", "WARNING: Location "))]
     if status != 0:
-        raise Problem(explain(lines, status))
+        raise Problem(explain(lines, status, venv))
     return lines
 
 
-def explain(lines, status):
+def explain(lines, status, venv):
     "The sentence for a pip that failed, from what it printed; its last lines are shown first."
-    print("\n".join(lines[-8:]), file=sys.stderr)
+    shown = [line for line in lines[-12:] if not line.startswith("WARNING: Retrying ")] or lines[-1:]
+    print("\n".join(line[:300] for line in shown), file=sys.stderr)
     text = "\n".join(lines[-60:])
-    if "No space left on device" in text or "Errno 28" in text:
+    if "No space left on device" in text:
         return ("The disk filled up during the install: make room in {0} and in the folder for temporary files, then run the "
                 "same command again.".format(ROOT))
     if any(sign in text for sign in OFFLINE_SIGNS):
         return ("The package index could not be reached: check the network and pip's settings (`pip config list`), then run the "
-                "same command again; it goes on where it stopped.")
+                "same command again; it goes on where it stopped." + or_as_it_is(venv))
     if "No matching distribution found" in text or "Could not find a version" in text:
         return ("pip found no fitting package for Python {0}.{1} here: the pins in constraints.txt are for Python {2}.{3} to {4}.{5}; "
                 "install one of those and name it, as in `rm -r .venv; make course PYTHON=python3.12`."
@@ -245,9 +255,16 @@ def explain(lines, status):
             "the folder .venv first.".format(status))
 
 
-def check_torch_build(venv, root):
+def or_as_it_is(venv):
+    if os.path.exists(os.path.join(venv, STAMP)):
+        return " What was installed before may still do: try `{0}`.".format(os.path.join(os.path.dirname(python_in(venv)), "microbert tour"))
+    return ""
+
+
+def check_torch_build(venv, root, ticker):
     "Before gigabytes move: which torch do pip's settings choose, and is there room for it?"
-    lines = run_pip(venv, root, ["install", "--dry-run", "--no-deps", "--only-binary=:all:", "-c", "constraints.txt", "torch"])
+    lines = run_pip(venv, root, ["install", "--dry-run", "--no-deps", "--only-binary=:all:", "-c", "constraints.txt", "torch"],
+                    ticker, "asking which torch")
     would = [line for line in lines if line.startswith("Would install")]
     if would and "+cpu" not in would[0] and sys.platform.startswith("linux"):
         check_disk(venv, NEED_CUDA_MB, "torch's CUDA build, which pip's settings choose here (the README tells how to choose the "
@@ -259,14 +276,14 @@ def read_pins(root):
         return [line.strip() for line in file if "==" in line and not line.startswith("#")]
 
 
-def install(root, venv):
+def install(root, venv, ticker):
     # the newest pip first: it installs four times faster than one from 2023
-    run_pip(venv, root, ["install", "--quiet"]
-            + [pin for pin in read_pins(root) if pin.split("==")[0] in ("pip", "setuptools", "wheel")])
-    check_torch_build(venv, root)
+    tools = [pin for pin in read_pins(root) if pin.split("==")[0] in ("pip", "setuptools", "wheel")]
+    run_pip(venv, root, ["install", "--quiet"] + tools, ticker, "renewing pip")
+    check_torch_build(venv, root, ticker)
     # without build isolation the pinned setuptools does the build, so a later install works with the network switched off
     run_pip(venv, root, ["install", "--progress-bar", "raw", "--only-binary=:all:", "--no-build-isolation",
-                         "-c", "constraints.txt", "-e", ".[dev]"])
+                         "-c", "constraints.txt", "-e", ".[dev]"], ticker, "asking the package index")
 
 
 def quiet_jupyter(venv):
@@ -287,9 +304,8 @@ def write_stamp(venv, text):
 
 def set_up(root, venv):
     import tempfile
-    import time
 
-    start = time.time()
+    ticker = Ticker(sys.stdout)
     is_there = os.path.isdir(venv) and bool(os.listdir(venv))
     if os.path.lexists(venv) and not (os.path.isdir(venv) and (not is_there or os.path.exists(os.path.join(venv, "pyvenv.cfg")))):
         raise Problem("{0} is there and is no virtual environment: move it away, then run the same command again.".format(venv))
@@ -298,7 +314,8 @@ def set_up(root, venv):
     check_disk(tempfile.gettempdir(), NEED_TMP_MB if not is_there else 0, "pip, for its temporary files,")
     reason = why_unusable(venv) if is_there else None
     if reason:
-        print("Making {0} anew: {1}.".format(venv, reason))
+        print("Making {0} anew (removing it may take a minute): {1}.".format(venv, reason))
+        sys.stdout.flush()
         remove(venv)
         is_there = False
     was_whole = os.path.exists(os.path.join(venv, STAMP))
@@ -312,10 +329,10 @@ def set_up(root, venv):
         make_venv(venv)
     if was_whole:
         write_stamp(venv, "unfinished")
-    install(root, venv)
+    install(root, venv, ticker)
     quiet_jupyter(venv)
     write_stamp(venv, fingerprint(root, venv))
-    print("Installed in {0:.0f} s.".format(time.time() - start))
+    print("Installed in {0:.0f} s.".format(ticker.elapsed()))
 
 
 def main(arguments):

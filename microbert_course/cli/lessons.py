@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -126,15 +127,18 @@ class CellBar:
         from tqdm import tqdm
 
         width = shutil.get_terminal_size().columns
-        self.room = max(10, width - 40)
+        self.drawn_at = 0.0
+        self.room = max(10, width - 22)  # what the counts and the clock leave for the line
         self.bar = tqdm(total=0, bar_format="{n_fmt:>3}/{total_fmt} cells {elapsed} {desc}", disable=None, leave=False,
-                        file=sys.stderr)
+                        file=sys.stderr, ncols=width, nrows=20)
         return self
 
     def __call__(self, cell_index: int, num_cells: int, text: str) -> None:
         self.bar.total, self.bar.n = num_cells, cell_index + 1
         self.bar.set_description_str(text[:self.room], refresh=False)
-        self.bar.update(0) if text else self.bar.refresh()
+        if not text or time.monotonic() - self.drawn_at > 0.1:
+            self.bar.refresh()
+            self.drawn_at = time.monotonic()
 
     def __exit__(self, *_) -> None:
         self.bar.close()

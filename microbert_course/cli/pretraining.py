@@ -20,6 +20,9 @@ class Pretrain(PretrainConfig):
     overwrite: bool = False
     """Replace a finished run in that folder."""
 
+    def __post_init__(self):
+        "Nothing yet: `run` checks the settings, so that a wrong one is answered by its own sentence."
+
     def run(self) -> None:
         "Train, then say what was reached and where it is."
         from microbert_course.training.loop import pretrain

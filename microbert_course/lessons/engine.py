@@ -42,7 +42,7 @@ class Run:
     on_progress: Callable[[int, int, str], None] | None = None
     started: float = field(default_factory=time.monotonic)
     executed: NotebookNode | None = None
-    cell_index: int = 0
+    cell_index: int | None = None  # None: no cell has started
     stderr_line: str = ""
 
     def time_left(self) -> float:
@@ -112,14 +112,17 @@ class LessonClient(PapermillNotebookClient):
 
     def execute(self, **kwargs) -> NotebookNode:
         "Run all cells; no process of the kernel is left afterwards, however it ends."
+        kernel_log = self.run.folder / "kernel.log"
         try:
-            return super().execute(**kwargs)
+            with kernel_log.open("wb") as file:  # not the terminal: its width and our progress bar are none of the kernel's business
+                return super().execute(env=self.run.env, cwd=str(self.run.folder / "cwd"), stdout=file, stderr=file, **kwargs)
         except DeadKernelError:
             raise CellFault(self.run.cell_index, self.how_it_died()) from None
         except RuntimeError as error:
-            if self.kc is not None:
+            if self.run.cell_index is not None:
                 raise
-            raise CellFault(None, f"the kernel did not start ({error}): is ipykernel installed in this environment?") from error
+            last_line = (kernel_log.read_text(errors="replace").strip().splitlines() or [str(error)])[-1]
+            raise CellFault(None, f"the kernel did not start ({last_line}): is ipykernel installed in this environment?") from None
         finally:
             if self.manager is not None:
                 self.manager.end()
@@ -191,8 +194,7 @@ class LessonEngine(NBClientEngine):
         for cell in nb_man.nb.cells:
             if cell.cell_type == "code" and is_skipped(cell, run.flags):
                 cell.metadata.tags = [*cell.metadata.get("tags", []), "skip-execution"]
-        folder = run.folder / "cwd"
-        LessonClient(nb_man, run, kernel_name=kernel_name, startup_timeout=start_timeout).execute(env=run.env, cwd=str(folder))
+        LessonClient(nb_man, run, kernel_name=kernel_name, startup_timeout=start_timeout).execute()
         run.check_network()
         for index, cell in enumerate(nb_man.nb.cells):
             if is_code(cell) and "skip-execution" not in cell.metadata.get("tags", []) and cell.execution_count is None:

@@ -76,7 +76,6 @@ def run_lesson(
         folder = Path(name)
         run = _new_run(folder, flags, cell_limit_s, notebook_limit_s, runs_folder, on_progress)
         failed_path = output_path.with_name(f"{output_path.stem}.failed.ipynb")
-        output_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _execute(path, values, run)
         except CellFault as fault:
@@ -138,6 +137,7 @@ def _save(run, path: Path) -> Path:
     for cell in run.executed.cells:
         if cell.cell_type == "code":
             cell.outputs = tidy_streams(cell.outputs)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, nbformat.writes(run.executed) + "\n")
     return path
 

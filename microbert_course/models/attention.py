@@ -22,10 +22,11 @@ def real_keys(
     Raises: ValueError if it has another shape, or holds floats (a mask to be added would be read backwards)."""
     batch, seq = key.size(0), key.size(-2)
     if attention_mask.shape != (batch, seq):
-        raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, and (batch, seq) is ({batch}, {seq}): "
-                         f"give one 1 or 0 for every token")
+        raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, "
+                         f"and (batch, seq) is ({batch}, {seq}): give one 1 or 0 for every token")
     if attention_mask.is_floating_point():
-        raise ValueError(f"attention_mask holds {attention_mask.dtype}: give integers or booleans, 1 = real token, 0 = padding")
+        raise ValueError(f"attention_mask holds {attention_mask.dtype}: "
+                         f"give integers or booleans, 1 = real token, 0 = padding")
     return attention_mask[:, None, None, :].bool()
 
 # %% ../../nbs/1_foundations/03_attention.ipynb #a9da033c

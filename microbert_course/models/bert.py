@@ -121,6 +121,19 @@ class MicroBert(nn.Module):
             hidden_states = block(hidden_states, attention_mask=attention_mask)
         return hidden_states
 
+    @torch.no_grad()
+    def attention_weights(
+        self,
+        input_ids: Tensor,  # (batch, seq) int64
+        attention_mask: Tensor | None = None,  # (batch, seq), 1 = real token
+    ) -> list[Tensor]:  # one (batch, num_heads, seq, seq) a layer, rows sum to 1 over keys
+        "Where every head of every layer looks, for pictures."
+        hidden_states, weights = self.embeddings(input_ids), []
+        for block in self.blocks:
+            weights.append(block.attention.sublayer.attention_weights(hidden_states, attention_mask))
+            hidden_states = block(hidden_states, attention_mask=attention_mask)
+        return weights
+
 # %% ../../nbs/1_foundations/05_bert.ipynb #c52a5c0a
 class MaskedLMHead(nn.Module):
     "From a token's vector to a score for every piece of the vocabulary, with the embedding matrix read backwards."

@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
 
 # %% ../../nbs/1_foundations/04_transformer_block.ipynb #0190630b
 class PostNorm(nn.Module):
-    "A residual branch that is normalised after the sum, as in BERT: `norm(x + sublayer(x))` (Vaswani et al. 2017, §3.1)."
+    "A residual branch, normalised after the sum, as in BERT: `norm(x + sublayer(x))` (Vaswani et al. 2017, §3.1)."
 
     def __init__(self, sublayer: nn.Module, norm: nn.Module, dropout: float = 0.0):
         super().__init__()
@@ -40,7 +40,7 @@ class PostNorm(nn.Module):
 
 # %% ../../nbs/1_foundations/04_transformer_block.ipynb #23c7ab24
 class PreNorm(nn.Module):
-    "A residual branch that is normalised on its way in: `x + sublayer(norm(x))` (Xiong et al. 2020, §3)."
+    "A residual branch, normalised on its way in: `x + sublayer(norm(x))` (Xiong et al. 2020, §3)."
 
     def __init__(self, sublayer: nn.Module, norm: nn.Module, dropout: float = 0.0):
         super().__init__()
@@ -61,7 +61,7 @@ class TransformerBlock(nn.Module):
         self.attention, self.feed_forward = attention, feed_forward
 
     def forward(
-        self, hidden_states: Tensor, **context,  # (batch, seq, hidden); goes to the attention branch, as `attention_mask`
+        self, hidden_states: Tensor, **context,  # (batch, seq, hidden); for the attention branch, as `attention_mask`
     ) -> Tensor:  # (batch, seq, hidden)
         "Attention branch, then feed-forward branch."
         return self.feed_forward(self.attention(hidden_states, **context))

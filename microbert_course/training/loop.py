@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EVALUATION_MASKING', 'seed_for', 'epoch_order', 'batch_rows', 'Batch', 'make_batch', 'evaluation_batches',
-           'unigram_loss', 'summed_loss', 'evaluate', 'PretrainData', 'prepare_data', 'build_model', 'learning_rate_at',
+           'unigram_loss', 'predict', 'evaluate', 'PretrainData', 'prepare_data', 'build_model', 'learning_rate_at',
            'training_steps', 'RunResult', 'plot_history', 'write_state', 'pretrain']
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #794a00a8
@@ -113,20 +113,17 @@ def unigram_loss(
     return -log_probs[labels[labels != -100]].double().mean().item()
 
 
-def summed_loss(
+def predict(
     model: torch.nn.Module,
     batch: Batch,
     device: torch.device | str = "cpu",
-) -> tuple[Tensor, Tensor]:  # loss in nats summed over the hidden tokens, number of right guesses; both scalars
-    "Guess the hidden tokens of a batch; the head runs on their rows alone."
+) -> tuple[Tensor, Tensor]:  # logits (num_predicted, vocab), targets (num_predicted,)
+    "Scores at the hidden tokens, and the truth; the head runs on these rows alone."
     labels = batch.labels.flatten()
     predict_at = (labels != -100).nonzero()[:, 0]
     attention_mask = None if bool(batch.attention_mask.all()) else batch.attention_mask.to(device)
     logits = model(batch.input_ids.to(device), attention_mask, predict_at=predict_at.to(device))
-    if not len(predict_at):
-        return logits.sum(), logits.sum()  # an empty sum, still joined to the weights: other processes wait for its gradient
-    targets = labels[predict_at].to(device)
-    return masked_cross_entropy(logits, targets) * len(targets), masked_accuracy(logits, targets) * len(targets)
+    return logits, labels[predict_at].to(device)
 
 
 @torch.no_grad()
@@ -141,8 +138,9 @@ def evaluate(
     totals = torch.zeros(3, dtype=torch.float64)
     model.eval()
     for batch in batches[rank::world_size]:
-        loss, num_right = summed_loss(model, batch, device)
-        totals += torch.tensor([loss.item(), num_right.item(), batch.num_predicted], dtype=torch.float64)
+        logits, targets = predict(model, batch, device)
+        means = [masked_cross_entropy(logits, targets).item(), masked_accuracy(logits, targets).item(), 1]
+        totals += torch.tensor(means, dtype=torch.float64) * len(targets)
     model.train()
     if world_size > 1:
         totals = accelerator.reduce(totals.to(device)).cpu()
@@ -224,8 +222,9 @@ def training_steps(
             is_last = micro_step == config.gradient_accumulation_steps - 1
             with nullcontext() if is_last else accelerator.no_sync(model):
                 with accelerator.autocast():
-                    loss, _ = summed_loss(model, batch.slice(start, start + part_size), accelerator.device)
-                loss = loss / batch.num_predicted  # this part's share of the mean over the whole batch
+                    logits, targets = predict(model, batch.slice(start, start + part_size), accelerator.device)
+                    loss = masked_cross_entropy(logits, targets) if len(targets) else logits.sum()  # an empty sum is zero
+                loss = loss * len(targets) / batch.num_predicted  # this part's share of the mean over the whole batch
                 accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, and we want their sum
             step_loss += loss.detach()
         for group in optimizer.param_groups:

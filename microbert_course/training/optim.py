@@ -71,7 +71,7 @@ def _check_settings(lr, betas, eps, weight_decay, **_):
     if not 0 <= lr < math.inf:
         raise ValueError(f"lr {lr} is not a learning rate: choose a number of 0 or more, such as 1e-3")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas {betas} are not two numbers from 0 up to, but not including, 1: the usual pair is (0.9, 0.999)")
+        raise ValueError(f"betas {betas} are not two numbers of at least 0 and below 1: the usual pair is (0.9, 0.999)")
     if not 0 < eps < math.inf:
         raise ValueError(f"eps {eps} is not a small number above 0: the usual one is 1e-8")
     if not 0 <= weight_decay < math.inf:
@@ -124,8 +124,8 @@ def cosine_schedule(
     _check_schedule(step, total_steps, warmup_steps, floor)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    remaining = (total_steps - step) / max(1, total_steps - warmup_steps)
+    return floor + (1 - floor) * 0.5 * (1 - math.cos(math.pi * max(0.0, remaining)))
 
 
 def _check_schedule(step, total_steps, warmup_steps, floor):

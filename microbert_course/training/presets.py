@@ -1,7 +1,7 @@
 """What a pretraining run depends on, as a value, and the values that have a name."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from microbert_course.errors import CourseError
 
@@ -60,8 +60,8 @@ class PretrainConfig:
                 raise CourseError(f"{name} is {getattr(self, name)}: give a number from 0 up to, but not including, 1")
         if not 0 < self.mlm_probability < 1:
             raise CourseError(f"mlm_probability is {self.mlm_probability}: give a number between 0 and 1; BERT uses 0.15")
-        for field in fields(self):
-            choices, value = getattr(field.type, "__args__", None), getattr(self, field.name)
+        for field in fields(PretrainConfig):
+            choices, value = get_args(field.type), getattr(self, field.name)
             if choices and value not in choices:
                 raise CourseError(f"{field.name} is {value!r}: choose one of {', '.join(map(repr, choices))}")
         if self.hidden_size % self.num_heads:

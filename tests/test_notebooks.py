@@ -1,0 +1,24 @@
+"""Every lesson runs from its first cell to its last: clean kernel, alone, offline, at the quick sizes of its parameters cell."""
+
+import os
+
+import pytest
+
+from microbert_course.lessons.catalogue import lessons
+from microbert_course.lessons.runner import run_lesson
+
+
+def in_one_of_two_groups(lesson) -> pytest.param:
+    "Even and odd lessons: under `-n 2 --dist loadgroup` two run at a time, and the two that train longest are apart."
+    half = int(lesson.number) % 2 if lesson.number.isdigit() else 0
+    return pytest.param(lesson, id=lesson.path.stem, marks=pytest.mark.xdist_group(f"lessons-{half}"))
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lesson", [in_one_of_two_groups(lesson) for lesson in lessons()])
+def test_lesson_runs_from_a_clean_kernel(lesson, tmp_path, monkeypatch):
+    if "PYTEST_XDIST_WORKER" in os.environ and "OMP_NUM_THREADS" not in os.environ:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two kernels share the cores
+    report = run_lesson(lesson.path, tmp_path / lesson.path.name, cell_limit_s=180, notebook_limit_s=240)
+    assert report.executed.is_file()
