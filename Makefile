@@ -25,7 +25,7 @@ lab: setup  ## open JupyterLab on the lessons
 	@exec $(JUPYTER) --LabApp.default_url=/lab/tree/nbs
 
 test: setup check lint  ## everything that CI runs: the checks below, the package's tests, every notebook
-	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 </dev/null
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup </dev/null
 
 export: setup  ## write the package and the README anew from the notebooks
 	@$(BIN)/nbdev_export

@@ -30,7 +30,7 @@ class Tour:
                                 notebook_limit_s=3600, runs_folder=runs, on_progress=bar)
         print("\n".join(what_it_learned(report.results)))
         print(f"executed notebook  {shown(report.executed)}")
-        print(f"loss plot          {shown(Path(report.results['run_folder']) / 'loss.png')}")
+        print(f"loss plot          {shown(runs / report.results['run_folder'] / 'loss.png')}")
         print(f"the lesson took    {report.seconds:.0f} s")
 
 

@@ -26,6 +26,7 @@ from microbert_course.lessons.cells import CellFault, is_code, is_skipped
 NAME = "microbert"
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())
+logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of each `# quick:` comment; lessons.parameters reads those
 log.propagate = False  # every fault reaches the caller as an exception; nbclient would tell it a second time
 
 

@@ -301,7 +301,7 @@ def pretrain(
     """Pretrain a BERT and leave a run folder behind.
 
     Raises: CourseError if the folder is taken, the data is not to be had, or the run breaks down."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     folder = Path(folder)
     if folder.exists() and not overwrite:

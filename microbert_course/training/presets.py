@@ -16,7 +16,7 @@ class PretrainConfig:
     data: str = "imdb"  # a name or a path that `data.sources.load` takes
     tokenizer: Literal["words", "wordpiece"] = "wordpiece"  # how text becomes ids
     vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones
-    max_seq_len: int = 64  # tokens read of each text
+    max_seq_len: int = 32  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
     # shape
     hidden_size: int = 64  # numbers a token is described by
@@ -26,12 +26,12 @@ class PretrainConfig:
     dropout: float = 0.0  # share dropped in training; more than one epoch makes it useful
     initializer_range: float = 0.02  # standard deviation of the weights at the start
     # what is learned from
-    mlm_probability: float = 0.15  # share of tokens hidden in training; validation always hides 0.15
-    batch_size: int = 32  # texts an update, over all processes and micro-batches
+    mlm_probability: float = 0.25  # share of tokens hidden in training; validation always hides 0.15
+    batch_size: int = 64  # texts an update, over all processes and micro-batches
     gradient_accumulation_steps: int = 1  # micro-batches an update and process: less memory, same result
-    num_steps: int = 1_000  # updates
+    num_steps: int = 1_200  # updates
     # how it is learned
-    learning_rate: float = 5e-3  # at its peak
+    learning_rate: float = 6e-3  # at its peak
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls after warmup
     warmup_steps: int = 50  # updates until the rate peaks
     floor: float = 0.0  # share of the peak rate left at the end
@@ -78,7 +78,7 @@ PRESETS = {
     "tour": PretrainConfig(),
     "v0": PretrainConfig(
         tokenizer="words", vocab_size=10_000, max_seq_len=128, hidden_size=4, intermediate_size=16,
-        learning_rate=2e-2, initializer_range=0.1,
+        mlm_probability=0.15, batch_size=32, num_steps=800, learning_rate=2e-2, initializer_range=0.05, eval_every=400,
     ),
 }
 
