@@ -10,7 +10,8 @@ from microbert_course.errors import CourseError
 def write_whole(path: str | Path, content: bytes | str) -> None:
     """Write beside the final name, flush to the disk, then rename: a reader finds the old file or the new one, never half.
 
-    Raises: OSError as the system reports it (a full disk, say); nothing is left behind then."""
+    Raises: OSError as the system reports it (a full disk, say); nothing is left behind then. A killed process may leave its
+    `.NAME.PID.partial`, which nobody reads."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -26,7 +27,7 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 def write_json(path: str | Path, value: object) -> None:
     "Write `value` as readable JSON, whole or not at all."
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> dict:

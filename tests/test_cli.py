@@ -126,7 +126,18 @@ def test_a_width_that_does_not_split_into_heads(tmp_path, corpus, capsys):
 
 
 def test_a_folder_that_is_taken(run, corpus, capsys):
-    assert "exists" in sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(run), *TINY])
+    assert "holds a finished run" in sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(run), *TINY])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, corpus, capsys):
+    (tmp_path / "file").touch()
+    said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "file" / "run"), *TINY])
+    assert "file" in said and "choose another place" in said
+
+
+def test_a_preset_named_after_an_option_would_get_other_defaults(capsys):
+    "Silently training the tour's shape under the name v0 would be worse than a refusal."
+    assert "name the preset first" in sentence_of(capsys, ["pretrain", "--overwrite", "v0"])
 
 
 FULL = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \

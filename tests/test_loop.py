@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -166,10 +167,80 @@ def test_a_run_folder_opens_in_transformers_with_equal_logits(config, data, tmp_
 
 def test_a_finished_run_is_not_replaced_unasked(config, data, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "precious").touch()
-    with pytest.raises(CourseError, match="exists: choose another folder"):
+    (tmp_path / "run" / "training.json").touch()
+    with pytest.raises(CourseError, match="holds a finished run: choose another folder"):
         loop.pretrain(config, tmp_path / "run", data=data, progress=False)
-    assert (tmp_path / "run" / "precious").exists()
+    assert (tmp_path / "run" / "training.json").exists()
+    loop.pretrain(config, tmp_path / "run", overwrite=True, data=data, progress=False)
+    assert (tmp_path / "run" / "training.json").stat().st_size > 0
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_is_no_run_is_never_replaced(config, data, tmp_path, is_folder):
+    "`--overwrite --folder Documents` must not cost a thesis."
+    thesis = tmp_path / "Documents" / "thesis.txt" if is_folder else tmp_path / "Documents"
+    thesis.parent.mkdir(exist_ok=True)
+    thesis.touch()
+    with pytest.raises(CourseError, match="is no training run, so it is not replaced"):
+        loop.pretrain(config, tmp_path / "Documents", overwrite=True, data=data, progress=False)
+    assert thesis.exists()
+
+
+def test_the_state_of_an_interrupted_run_is_not_thrown_away_unasked(config, data, tmp_path):
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "model.safetensors").touch()
+    with pytest.raises(CourseError, match="holds the last state of an interrupted run"):
+        loop.pretrain(config, tmp_path / "run", data=data, progress=False)
+    assert (tmp_path / "run.partial" / "model.safetensors").exists()
+
+
+def test_an_update_that_ruins_the_model_is_not_saved(config, data, tmp_path):
+    "The loss of the last batch was still a number; what its update left behind is not."
+    wild = dataclasses.replace(config, num_steps=1, warmup_steps=0, learning_rate=1e30)
+    with pytest.raises(CourseError, match="the validation loss is nan at step 0: lower the learning rate"):
+        loop.pretrain(wild, tmp_path / "run", data=data, progress=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_validation_rows_too_short_to_hide_anything(config, data, tmp_path):
+    "A short row beside others counts nothing; if there is no other, the run says so before it trains."
+    empty = np.array([[2, 3] + [0] * 14])
+    rows = np.concatenate([data.validation_ids, empty])
+    model = loop.build_model(config, len(data.tokenizer))
+    with_it = loop.evaluate(model, loop.evaluation_batches(rows, data.tokenizer, batch_size=60))
+    assert with_it == loop.evaluate(model, loop.evaluation_batches(rows[:-1], data.tokenizer, batch_size=60))
+    nothing = loop.PretrainData(data.tokenizer, data.train_ids, empty)
+    with pytest.raises(CourseError, match="validation texts are too few or too short"):
+        loop.pretrain(config, tmp_path / "run", data=nothing, progress=False)
+
+
+def test_runs_of_different_precision_in_one_program(config, data, tmp_path):
+    for precision in ("no", "bf16"):
+        run = loop.pretrain(dataclasses.replace(config, mixed_precision=precision), tmp_path / precision, data=data, progress=False)
+        assert math.isfinite(run.history["validation"][-1]["loss"])
+
+
+TWO = """
+import pickle, sys
+from microbert_course.training import loop
+config, data = pickle.load(open(sys.argv[1], "rb"))
+loop.pretrain(config, sys.argv[2], data=data, progress=False)
+"""
+
+
+def test_two_processes_are_one_large_batch(config, data, tmp_path):
+    "Each process knows all masks and takes its rows: the same losses, and one folder, from one process or two."
+    (tmp_path / "task").write_bytes(pickle.dumps((config, data)))
+    (tmp_path / "two.py").write_text(TWO)
+    alone = loop.pretrain(config, tmp_path / "one", data=data, progress=False).history
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "two.py", "task", "two"]
+    done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    together = json.loads((tmp_path / "two" / "history.json").read_text())
+    for part in ("train", "validation"):
+        assert [u["loss"] for u in together[part]] == pytest.approx([u["loss"] for u in alone[part]], abs=1e-5)
+    assert not (tmp_path / "two.partial").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_nothing(config, data, tmp_path):

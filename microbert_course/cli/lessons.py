@@ -15,7 +15,7 @@ from microbert_course.paths import runs_dir
 
 @dataclass
 class Tour:
-    """Train a BERT on 25,000 real reviews in about a minute, and see what it learned."""
+    """Train a BERT on real film reviews in about a minute, and see what it learned."""
 
     def run(self) -> None:
         "Run nbs/00_tour.ipynb as a learner would, then print its results."
@@ -26,7 +26,7 @@ class Tour:
         runs = runs_dir().resolve()
         print(f"running {shown(lesson.path)}: {lesson.summary}", flush=True)
         with CellBar() as bar:
-            report = run_lesson(lesson.path, runs / "tour" / lesson.path.name, profile="full", cell_limit_s=1800,
+            report = run_lesson(lesson.path, runs / "lessons" / lesson.path.name, profile="full", cell_limit_s=1800,
                                 notebook_limit_s=3600, runs_folder=runs, on_progress=bar)
         print("\n".join(what_it_learned(report.results)))
         print(f"executed notebook  {shown(report.executed)}")

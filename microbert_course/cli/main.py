@@ -1,6 +1,7 @@
 """`microbert`: the front door. It joins the commands, runs one, and turns the user's mistakes into one sentence each."""
 
 import errno
+import os
 import sys
 from typing import Annotated
 
@@ -38,10 +39,17 @@ def main(arguments: list[str] | None = None) -> int:  # the exit status
     except KeyboardInterrupt as interrupt:
         print(f"\nmicrobert: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has had enough, as in `microbert lessons list | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            sentence = f"the disk is full ({error}): free some space, or write elsewhere"
+        elif isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            sentence = f"{error.filename} cannot be used ({error.strerror}): choose another place"
+        else:
             raise
-        print(f"microbert: the disk is full ({error}): free some space, or write elsewhere", file=sys.stderr)
+        print(f"microbert: {sentence}", file=sys.stderr)
         return 1
     return 0
 

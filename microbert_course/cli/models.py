@@ -25,7 +25,7 @@ class FillMask:
         from microbert_course.models.bert import MicroBertForMaskedLM, fill_mask, load_tokenizer
 
         folder = self.model or runs_dir() / "tour"
-        if self.model is None and not folder.exists():
+        if self.model is None and not (folder / "config.json").exists():
             raise CourseError(f"there is no model at {folder} yet: run `microbert tour` (about a minute), or name one with --model")
         guesses = fill_mask(MicroBertForMaskedLM.from_pretrained(folder), load_tokenizer(folder), self.text, self.top_k)
         for token, probability in guesses:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from microbert_course.errors import CourseError
 from microbert_course.paths import runs_dir
 from microbert_course.training.presets import PRESETS, PretrainConfig, preset
 
@@ -19,6 +20,8 @@ class Pretrain(PretrainConfig):
     """Where the run ends up; without it runs/PRESET."""
     overwrite: bool = False
     """Replace a finished run in that folder."""
+    defaults_of: tyro.conf.Suppress[str] = "tour"
+    """The preset that the defaults are from."""
 
     def __post_init__(self):
         "Nothing yet: `run` checks the settings, so that a wrong one is answered by its own sentence."
@@ -27,6 +30,8 @@ class Pretrain(PretrainConfig):
         "Train, then say what was reached and where it is."
         from microbert_course.training.loop import pretrain
 
+        if self.preset != self.defaults_of:
+            raise CourseError(f"name the preset first, so that its settings are the defaults: microbert pretrain {self.preset} …")
         config = PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
         folder = self.folder or runs_dir() / self.preset
         try:
@@ -36,15 +41,16 @@ class Pretrain(PretrainConfig):
             state = f"its last complete state is in {partial}" if partial.exists() else "it had no complete state yet"
             raise KeyboardInterrupt(state) from None
         final, baseline = result.history["validation"][-1], result.history["unigram_loss"]
-        print(f"validation loss {final['loss']:.3f} nats, {baseline - final['loss']:+.3f} better than the unigram baseline of "
-              f"{baseline:.3f}; masked accuracy {final['accuracy']:.1%}\n{result.folder}")
+        verdict = "better" if final["loss"] < baseline else "WORSE"
+        print(f"validation loss {final['loss']:.3f} nats, {abs(baseline - final['loss']):.3f} {verdict} than the unigram "
+              f"baseline of {baseline:.3f}; masked accuracy {final['accuracy']:.1%}\n{result.folder}")
 
 
 def pretrain_defaults(arguments: list[str]) -> Pretrain:  # the words after `microbert`
     "The settings of the preset that the words name, so that they are the defaults of all other options."
     named = arguments[:1] == ["pretrain"] and len(arguments) > 1 and not arguments[1].startswith("-")
     name = arguments[1] if named else "tour"
-    return Pretrain(**asdict(preset(name)), preset=name)
+    return Pretrain(**asdict(preset(name)), preset=name, defaults_of=name)
 
 
 @dataclass

@@ -106,7 +106,7 @@ def _new_run(folder: Path, flags, cell_limit_s, notebook_limit_s, runs_folder, o
         "TOKENIZERS_PARALLELISM": "false",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "IPYTHONDIR": str(folder / "ipython"),  # no start-up files or history of the user
-        "TMPDIR": str(folder / "tmp"),
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder / "tmp")),
         "PYTHONPATH": os.pathsep.join(python_path),
         "MICROBERT_NETWORK_LOG": str(network_log),
         "MICROBERT_RUNS": str(Path(runs_folder).resolve() if runs_folder else folder / "runs"),

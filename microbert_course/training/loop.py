@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EVALUATION_MASKING', 'seed_for', 'epoch_order', 'batch_rows', 'Batch', 'make_batch', 'evaluation_batches',
-           'unigram_loss', 'predict', 'evaluate', 'PretrainData', 'prepare_data', 'build_model', 'learning_rate_at',
-           'training_steps', 'RunResult', 'plot_history', 'write_state', 'pretrain']
+           'unigram_loss', 'predict', 'evaluate', 'PretrainData', 'prepare_data', 'build_model', 'check_finite',
+           'learning_rate_at', 'training_steps', 'RunResult', 'plot_history', 'write_state', 'pretrain']
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #794a00a8
 import math
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -99,7 +100,7 @@ def evaluation_batches(
     tokenizer: PreTrainedTokenizerFast,
     batch_size: int = 128,
 ) -> list[Batch]:
-    "The questions every run is asked: masks come from the rows' places alone, never from the run's seed."
+    "The same questions for every run with this tokenizer and row length: masks come from the rows' places, never from a run's seed."
     return [make_batch(rows[start : start + batch_size], tokenizer, EVALUATION_MASKING, seed_for("validation", start))
             for start in range(0, len(rows), batch_size)]
 
@@ -138,6 +139,8 @@ def evaluate(
     totals = torch.zeros(3, dtype=torch.float64)
     model.eval()
     for batch in batches[rank::world_size]:
+        if not batch.num_predicted:
+            continue  # rows so short that nothing was hidden in them
         logits, targets = predict(model, batch, device)
         means = [masked_cross_entropy(logits, targets).item(), masked_accuracy(logits, targets).item(), 1]
         totals += torch.tensor(means, dtype=torch.float64) * len(targets)
@@ -184,6 +187,12 @@ def build_model(
         with torch.no_grad():
             model.head.bias.copy_(log_probs.clamp(min=-20))  # pieces that are never asked for have minus infinity there
     return model
+
+
+def check_finite(loss: float, name: str, step: int, config: PretrainConfig) -> None:
+    "Raises: CourseError if the loss is no number any more, since nothing good comes after it."
+    if not math.isfinite(loss):
+        raise CourseError(f"the {name} is {loss} at step {step}: lower the learning rate (now {config.learning_rate:g})")
 
 
 def learning_rate_at(step: int, config: PretrainConfig) -> float:
@@ -233,8 +242,7 @@ def training_steps(
         optimizer.step()
         optimizer.zero_grad()
         loss = accelerator.reduce(step_loss).item() if accelerator.num_processes > 1 else step_loss.item()
-        if not math.isfinite(loss):
-            raise CourseError(f"the loss is {loss} at step {step}: lower the learning rate (now {config.learning_rate:g})")
+        check_finite(loss, "loss", step, config)
         yield {"step": step, "loss": loss, "learning_rate": learning_rate_at(step, config), "grad_norm": float(grad_norm)}
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #8c949617
@@ -276,7 +284,7 @@ def write_state(
     config: PretrainConfig,
     history: dict,
 ) -> None:
-    "Everything a reader of the run needs, each file whole or not at all; the weights come last."
+    "Everything a reader of the run needs, each file whole or not at all; the weights come last, so that a folder with weights opens."
     if not (folder / "tokenizer.json").exists():
         with tempfile.TemporaryDirectory() as room:  # transformers writes in place, so let it write elsewhere
             tokenizer.save_pretrained(room)
@@ -303,14 +311,23 @@ def pretrain(
     Raises: CourseError if the folder is taken, the data is not to be had, or the run breaks down."""
     from tqdm import tqdm
 
-    folder = Path(folder)
-    if folder.exists() and not overwrite:
-        raise CourseError(f"{folder} exists: choose another folder, or pass --overwrite to replace it")
+    folder = Path(folder).resolve()
     partial = folder.with_name(folder.name + ".partial")
+    if folder.exists() and not (folder / "training.json").is_file():
+        raise CourseError(f"{folder} is there and is no training run, so it is not replaced: choose another folder")
+    if folder.exists() and not overwrite:
+        raise CourseError(f"{folder} holds a finished run: choose another folder, or pass --overwrite to replace it")
+    if (partial / "model.safetensors").exists() and not overwrite:
+        raise CourseError(f"{partial} holds the last state of an interrupted run: rename it to keep it, "
+                          f"or pass --overwrite to start anew")
     data = data or prepare_data(config)
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu", project_dir=partial,
                               log_with="tensorboard" if find_spec("tensorboard") else None)
     questions = evaluation_batches(data.validation_ids, data.tokenizer)
+    if not any(batch.num_predicted for batch in questions):
+        raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
     log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer),
                                   len(data.tokenizer.all_special_ids))
     history = {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": []}
@@ -331,10 +348,17 @@ def pretrain(
             bar.set_postfix(loss=f"{update['loss']:.3f}", refresh=False)
             if done % config.eval_every == 0 or done == config.num_steps:
                 score = {"step": update["step"], **evaluate(model, questions, accelerator)}
+                check_finite(score["loss"], "validation loss", update["step"], config)
                 history["validation"].append(score)
                 accelerator.log({"validation_loss": score["loss"], "validation_accuracy": score["accuracy"]}, step=update["step"])
                 if accelerator.is_main_process:
                     write_state(partial, model, data.tokenizer, config, history)
+        for tracker in accelerator.trackers:
+            tracker.finish()  # Windows renames no folder in which a file is open
+        if accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        accelerator.wait_for_everyone()
     except BaseException:
         if accelerator.is_main_process and not (partial / "model.safetensors").exists():
             shutil.rmtree(partial, ignore_errors=True)  # no complete state was reached, so nothing is left behind
@@ -342,8 +366,4 @@ def pretrain(
     finally:
         bar.close()
         accelerator.end_training()
-    if accelerator.is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    accelerator.wait_for_everyone()
     return RunResult(folder, model.eval().cpu(), data.tokenizer, history)

@@ -48,13 +48,15 @@ class PretrainConfig:
     def __post_init__(self):
         at_least = {"vocab_size": 1, "max_seq_len": 3, "hidden_size": 1, "num_layers": 1, "num_heads": 1,
                     "intermediate_size": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "num_steps": 1,
-                    "max_texts": 0, "warmup_steps": 0, "weight_decay": 0, "eval_every": 1, "seed": 0}
+                    "max_texts": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise CourseError(f"{name} is {getattr(self, name)}: give {least} or more")
         for name in ("learning_rate", "initializer_range", "max_grad_norm"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise CourseError(f"{name} is {getattr(self, name)}: give a number above 0")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise CourseError(f"weight_decay is {self.weight_decay}: give 0 or more")
         for name in ("dropout", "floor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise CourseError(f"{name} is {getattr(self, name)}: give a number from 0 up to, but not including, 1")
@@ -78,7 +80,8 @@ PRESETS = {
     "tour": PretrainConfig(),
     "v0": PretrainConfig(
         tokenizer="words", vocab_size=10_000, max_seq_len=128, hidden_size=4, intermediate_size=16,
-        mlm_probability=0.15, batch_size=32, num_steps=800, learning_rate=2e-2, initializer_range=0.05, eval_every=400,
+        initializer_range=0.05, mlm_probability=0.15, batch_size=32, num_steps=600, learning_rate=3e-2, weight_decay=0.0,
+        beta2=0.999,
     ),
 }
 
