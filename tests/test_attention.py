@@ -121,6 +121,15 @@ def test_attention_weights_are_those_that_forward_uses():
     torch.testing.assert_close(module(states, MASK), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_attention_weights_sum_to_one_over_keys_or_to_zero_where_all_is_padding():
+    module, states = random_module(), random_states()
+    mask = MASK.clone()
+    mask[-1] = 0
+    sums = module.attention_weights(states, mask).sum(-1)  # (batch, num_heads, seq)
+    torch.testing.assert_close(sums[:-1], torch.ones_like(sums[:-1]))
+    assert (sums[-1] == 0).all()
+
+
 def test_what_stands_behind_the_padding_moves_no_real_token():
     "Change the padded tokens, and cut them off: real tokens come out the same."
     module, states = random_module(), random_states()

@@ -93,6 +93,29 @@ def test_micro_batches_add_up_to_the_big_batch(config, data):
     assert parts == pytest.approx(whole, abs=1e-5)
 
 
+def test_the_loop_is_what_ten_lines_of_torch_do(config, data):
+    "Whole batches, logits everywhere, no accelerate: the same losses, so masks, schedule, clipping and zeroed gradients are right."
+    config = dataclasses.replace(config, warmup_steps=2, max_grad_norm=0.1)
+    model = loop.build_model(config, len(data.tokenizer))
+    decaying, others = [p for p in model.parameters() if p.ndim > 1], [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW([{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+                                  betas=(config.beta1, config.beta2))
+    expected = []
+    for step, factor in enumerate([1 / 2, 1, 1, 3 / 4, 2 / 4, 1 / 4]):  # two steps up, then down in a line
+        rows = data.train_ids[loop.batch_rows(step, config.batch_size, len(data.train_ids), config.seed)]
+        batch = loop.make_batch(rows, data.tokenizer, config.mlm_probability, loop.seed_for(config.seed, "mask", step))
+        logits = model(batch.input_ids, batch.attention_mask)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=-100)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * factor
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses(config, data) == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_same_seed_twice_is_the_same_run_to_the_bit(config, data, tmp_path):
     first = loop.pretrain(config, tmp_path / "first", data=data, progress=False)
     second = loop.pretrain(config, tmp_path / "second", data=data, progress=False)

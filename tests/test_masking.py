@@ -6,7 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from microbert_course.training.masking import mask_tokens, masked_accuracy, masked_cross_entropy, unigram_log_probs
+from microbert_course.training.masking import (
+    mask_tokens,
+    masked_accuracy,
+    masked_cross_entropy,
+    repeating_loss,
+    unigram_log_probs,
+)
 
 INPUT_IDS = torch.arange(40_000).reshape(80, 500) + 5
 NOTHING_SPECIAL = torch.zeros_like(INPUT_IDS, dtype=torch.bool)
@@ -137,6 +143,8 @@ def test_accuracy_counts_asked_tokens_only():
 def test_the_score_of_nothing_and_of_shapes_that_do_not_fit_is_refused(score):
     with pytest.raises(ValueError, match="no token is predicted"):
         score(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ValueError, match="no token is predicted"):
+        score(torch.zeros(3, 5), torch.full((3,), -100))  # three tokens, and none of them counts
     with pytest.raises(ValueError, match=r"logits \(2, 3, 5\) and targets \(2, 3\) do not fit"):
         score(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.int64))
     for logits in (torch.zeros(4, 5), torch.zeros(3, 5, 5), torch.zeros(3)):
@@ -163,3 +171,40 @@ def test_unigram_is_the_best_guess_without_context_on_its_own_text():
 def test_unigram_refuses_ids_outside_the_vocabulary():
     with pytest.raises(ValueError, match="input_ids goes from 5 to 9, outside a vocabulary of 9"):
         unigram_log_probs(torch.tensor([5, 9]), vocab_size=9)
+
+
+TOY = torch.tensor([0., 0., 0., 0., 0., 3., 2., 1., 1.]) / 7  # words 5 to 8 after the five special tokens
+
+
+@pytest.mark.parametrize(("seen", "truth", "share"), [
+    (5, 5, 15 / 19), (5, 6, 2 / 19), (5, 8, 1 / 19),  # (3/7 + 3/28) / (3/7 + 1/4), and p/4 over the same
+    (8, 8, 5 / 11), (8, 5, 3 / 11),                   # (1/7 + 1/28) / (1/7 + 1/4)
+    (4, 5, 3 / 7), (4, 8, 1 / 7),                     # [MASK] tells nothing
+])
+def test_repeating_loss_of_hand_worked_places(seen, truth, share):
+    loss = repeating_loss(torch.tensor([seen]), torch.tensor([truth]), TOY.log(), mask_token_id=4)
+    assert loss == pytest.approx(-math.log(share), abs=1e-6)
+
+
+def test_no_table_that_sees_its_own_place_alone_beats_repeating():
+    "Counted over a million words: the shares of each truth behind each sight, and their loss, which no table can beat."
+    generator = torch.Generator().manual_seed(0)
+    words = torch.multinomial(TOY, 1_000_000, replacement=True, generator=generator)[None]
+    masked, labels = mask_tokens(words, words < 5, 4, 9, mlm_probability=0.9, generator=generator)
+    seen, truth = masked[labels != -100], labels[labels != -100]
+    counted = torch.bincount(9 * seen + truth, minlength=81).reshape(9, 9).double()
+    counted /= counted.sum(1, keepdim=True).clamp(min=1)  # (seen, truth)
+    best = -counted[seen, truth].log().mean().item()
+    loss = repeating_loss(seen, truth, TOY.log(), mask_token_id=4)
+    assert best <= loss + 1e-6 and loss == pytest.approx(best, abs=1e-4)
+    assert loss < -TOY[truth].log().mean().item() - 0.05  # and unigram is far behind
+
+
+def test_repeating_loss_refuses_what_does_not_fit():
+    word, log_probs = torch.tensor([5]), TOY.log()
+    for seen, truth, message in [(word, torch.tensor([5, 6]), r"seen \(1,\) and truth \(2,\) do not fit"),
+                                 (word[:0], word[:0], "no token is predicted"),
+                                 (word, torch.tensor([-100]), "truth goes from -100 to -100, outside a vocabulary of 9"),
+                                 (torch.tensor([9]), word, "seen goes from 9 to 9")]:
+        with pytest.raises(ValueError, match=message):
+            repeating_loss(seen, truth, log_probs, mask_token_id=4)

@@ -112,6 +112,14 @@ def test_a_folder_is_all_its_files(tmp_path):
     assert len(load(tmp_path)) + len(load(tmp_path, "validation")) == 3
 
 
+def test_hidden_files_of_a_folder_are_left_out(tmp_path):
+    folder = tmp_path / ".hidden" / "data"  # what is hidden is told by names inside the folder, not by its own
+    for name in ("one.txt", ".two.txt", ".ipynb_checkpoints/one-checkpoint.txt", "inner/.git/three.txt", "inner/four.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{name}\n")
+    assert {*load(folder)["text"], *load(folder, "validation")["text"]} == {"one.txt", "inner/four.txt"}
+
+
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("empty.txt", b"", ["is empty"]),
     ("blank.txt", b" \n\n", ["is empty"]),
@@ -123,6 +131,7 @@ def test_a_folder_is_all_its_files(tmp_path):
     ("header.csv", b"text,label\n", ["holds no rows"]),
     ("quote.csv", b'text\n"a"b\n', ["line 2", "not CSV"]),
     ("open.csv", b'text\nfine\n"never closed\n\n', ["line 3", "not CSV"]),
+    ("comma.csv", b"text\nGood film.\nGood film, but long, really.\n", ["line 3", "more cells than the header", "commas"]),
     ("gap.csv", b"text,label\nfine,1\n ,0\n", ["line 3", "text is empty"]),
     ("short.csv", b"label,text\n1,fine\n1\n", ["line 3", 'no text in "text"']),
     ("some.csv", b"text,label\nfine,1\nbad,\n", ["line 3", "label every row or none"]),

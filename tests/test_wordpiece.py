@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -82,6 +83,45 @@ def test_repeated_letters_are_joined_as_in_the_library():
     texts = [" ".join("".join(chance.choices("ab", k=chance.randint(1, 9))) for _ in range(40)) for _ in range(20)]
     vocab = learn_wordpiece(count_words(texts), 150)
     assert vocab == library_vocab(texts, 150, letters_of(vocab))
+
+
+def naively_learned(word_counts, vocab_size):
+    "The vocabulary, every pair counted anew after each join."
+    spelled = {word: [word[0], *("##" + letter for letter in word[1:])] for word in word_counts}
+    inside = {piece for pieces in spelled.values() for piece in pieces[1:]}
+    vocab = [*SPECIAL_TOKENS, *sorted({letter for word in word_counts for letter in word}), *sorted(inside)]
+    while len(vocab) < vocab_size:
+        pairs = Counter()
+        for word, pieces in spelled.items():
+            for pair in pairwise(pieces):
+                pairs[pair] += word_counts[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], vocab.index(pair[0]), vocab.index(pair[1])))
+        joined = best[0] + best[1].removeprefix("##")
+        vocab += [joined] if joined not in vocab else []
+        for pieces in spelled.values():
+            for i in range(len(pieces)):
+                if tuple(pieces[i:i + 2]) == best:
+                    pieces[i:i + 2] = [joined]
+    return {piece: id for id, piece in enumerate(vocab)}
+
+
+def test_a_pair_that_came_and_went_inside_one_word_is_not_joined():
+    learned = learn_wordpiece({"aabaaaabaa": 1, "a": 4}, 60)
+    assert list(learned)[9:] == ["##aa", "##baa", "aa", "##aabaa", "##baaaabaa", "aabaaaabaa"]
+
+
+@pytest.mark.parametrize("letters", ["ab", "abcd"])
+def test_small_texts_give_what_counting_anew_and_the_library_give(letters):
+    chance = random.Random(0)
+    for _ in range(150):
+        words = ["".join(chance.choices(letters, k=chance.randint(1, 10))) for _ in range(chance.randint(1, 12))]
+        word_counts = {word: chance.randint(1, 4) for word in words}
+        vocab = learn_wordpiece(word_counts, 60)
+        assert vocab == naively_learned(word_counts, 60), word_counts
+        text = " ".join(word for word, count in word_counts.items() for _ in range(count))
+        assert vocab == library_vocab([text], 60, letters_of(vocab)), word_counts
 
 
 def test_our_spelling_has_the_ids_of_the_library(reviews, tokenizer):

@@ -136,6 +136,9 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict]]:
                             f'rename the column that holds the text to "text" in its first line')
         start = 2
         for row in reader:
+            if None in row:
+                raise DataError(f"{path}, line {reader.line_num}: more cells than the header has columns: "
+                                f"put \"…\" around a text with commas")
             yield f"line {reader.line_num}", row
             start = reader.line_num + 1
     except csv.Error as error:
@@ -184,11 +187,16 @@ def _checked(row: object, place: str) -> tuple[str, str | None]:
     return row["text"], None if label is None or label == "" else str(label)
 
 
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _from_files(path: Path) -> dict[str, list]:
-    "Text, and label where every row has one, from a file or from all files of a folder in the order of their names."
+    "Text, and label where every row has one, from a file or from the files of a folder in the order of their names."
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+        found = (file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+        files = sorted(file for file in found if not _is_hidden(file.relative_to(path)))
     if not files:
         raise DataError(f"{path} has no {', '.join(READERS)} file in it: give a folder of such files")
     texts, labels = [], []
@@ -284,12 +292,14 @@ def load(
     split: str = "train",  # or "validation"
     seed: int = 0,  # of the shuffle and the split
 ):  # datasets.Dataset with the column text, and label where the data has one
-    """The documents of one split, shuffled, their text as it came; all copies of a document are in the same split.
+    """The documents of one split, shuffled, their text as it came.
 
     Looked for in this order: an installed package that carries the data, a file or folder, the cache, the hub. "imdb"
-    is 22,500 and 2,500 rows; everything else is cut 90/10, except hub data that comes with its own validation split.
+    is 22,500 and 2,500 rows; everything else is cut 90/10. All copies of a document are in the same split, except in
+    hub data that comes with its own validation split: that split is taken as it is.
     Files are UTF-8: .txt with one document a line (blank lines are skipped), .csv with a header, .jsonl, .json (a
-    list); their column is called text, beside an optional label.
+    list); their column is called text, beside an optional label. Of a folder, only files with these four suffixes
+    are read, hidden ones left out.
 
     Raises: DataError, in one sentence, if the data is not to be had or cannot be read."""
     name = str(name)

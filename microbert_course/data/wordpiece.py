@@ -66,7 +66,9 @@ def wordpiece_encode(
     word: str,
     vocab: Mapping[str, int],  # piece: id
 ) -> list[str]:  # pieces of `vocab` that spell the word, or ["[UNK]"]
-    "The longest piece that fits, again and again, from left to right (Wu et al. 2016, §4.1; Devlin et al. 2019, §3)."
+    """The longest piece that fits, again and again, from left to right, as BERT's tokenizer does.
+
+    Song et al. 2021 call it MaxMatch. A word that cannot be spelled, or is longer than 100 letters, is ["[UNK]"]."""
     if len(word) > _MAX_CHARS_PER_WORD:
         return ["[UNK]"]
     pieces, start = [], 0
@@ -138,7 +140,8 @@ def learn_wordpiece(
                     words_with[changed].add(number)
                     new_pairs.add(changed)
         for changed in new_pairs:
-            heappush(queue, (-pair_counts[changed], changed))
+            if pair_counts[changed] > 0:  # it may have come and gone inside one word
+                heappush(queue, (-pair_counts[changed], changed))
     return vocab
 
 

@@ -97,7 +97,7 @@ class MultiHeadAttention(nn.Module):
         self,
         hidden_states: Tensor,  # (batch, seq, hidden)
         attention_mask: Tensor | None = None,  # (batch, seq), 1 = real token
-    ) -> Tensor:  # (batch, num_heads, seq, seq), rows sum to 1 over keys
+    ) -> Tensor:  # (batch, num_heads, seq, seq), rows sum to 1 over keys, or to 0 where a row is all padding
         "The weights that `forward` uses and never stores, for pictures."
         query, key, value = self.split_heads(hidden_states)
         return scaled_dot_product_attention(query, key, value, attention_mask)[1]

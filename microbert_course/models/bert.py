@@ -126,7 +126,7 @@ class MicroBert(nn.Module):
         self,
         input_ids: Tensor,  # (batch, seq) int64
         attention_mask: Tensor | None = None,  # (batch, seq), 1 = real token
-    ) -> list[Tensor]:  # one (batch, num_heads, seq, seq) a layer, rows sum to 1 over keys
+    ) -> list[Tensor]:  # one (batch, num_heads, seq, seq) a layer, rows sum to 1 over keys, or to 0 if all is padding
         "Where every head of every layer looks, for pictures."
         hidden_states, weights = self.embeddings(input_ids), []
         for block in self.blocks:
@@ -149,7 +149,9 @@ class MaskedLMHead(nn.Module):
         hidden_states: Tensor,   # (..., hidden)
         word_embeddings: Tensor, # (vocab, hidden), the tied matrix
     ) -> Tensor:                 # (..., vocab)
-        "Transform, normalise, compare with every word vector (Devlin et al. 2019, §3.1; the tie: Press and Wolf 2017)."
+        """Transform, normalise, compare with every word vector (Devlin et al. 2019, §3.1).
+
+        The transform is the published code's; the tie: Press and Wolf 2017."""
         return F.linear(self.norm(F.gelu(self.dense(hidden_states))), word_embeddings, self.bias)
 
 # %% ../../nbs/1_foundations/05_bert.ipynb #891b2421

@@ -321,6 +321,8 @@ def pretrain(
         raise CourseError(f"{partial} holds the last state of an interrupted run: rename it to keep it, "
                           f"or pass --overwrite to start anew")
     data = data or prepare_data(config)
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu", project_dir=partial,

@@ -27,11 +27,11 @@ class PretrainConfig:
     initializer_range: float = 0.02  # standard deviation of the weights at the start
     # what is learned from
     mlm_probability: float = 0.25  # share of tokens hidden in training; validation always hides 0.15
-    batch_size: int = 64  # texts an update, over all processes and micro-batches
+    batch_size: int = 96  # texts an update, over all processes and micro-batches
     gradient_accumulation_steps: int = 1  # micro-batches an update and process: less memory, same result
-    num_steps: int = 1_200  # updates
+    num_steps: int = 800  # updates
     # how it is learned
-    learning_rate: float = 6e-3  # at its peak
+    learning_rate: float = 8e-3  # at its peak
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls after warmup
     warmup_steps: int = 50  # updates until the rate peaks
     floor: float = 0.0  # share of the peak rate left at the end
@@ -44,11 +44,12 @@ class PretrainConfig:
     eval_every: int = 200  # updates between two looks at the validation texts, and between two saved states
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"  # number format of the large products
     device: Literal["auto", "cpu"] = "auto"  # auto takes an accelerator where there is one
+    num_threads: int = 1  # CPU threads; 0 = as torch decides, which pays from a few million parameters on
 
     def __post_init__(self):
         at_least = {"vocab_size": 1, "max_seq_len": 3, "hidden_size": 1, "num_layers": 1, "num_heads": 1,
                     "intermediate_size": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "num_steps": 1,
-                    "max_texts": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0}
+                    "max_texts": 0, "num_threads": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise CourseError(f"{name} is {getattr(self, name)}: give {least} or more")
