@@ -16,7 +16,7 @@ class PretrainConfig:
     data: str = "imdb"  # a name or a path that `data.sources.load` takes
     tokenizer: Literal["words", "wordpiece"] = "wordpiece"  # how text becomes ids
     vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones
-    max_seq_len: int = 32  # tokens read of each text
+    max_seq_len: int = 24  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
     # shape
     hidden_size: int = 64  # numbers a token is described by
