@@ -51,7 +51,7 @@ def test_the_tour_runs_at_full_size_in_the_runs_folder_and_prints_its_results(tm
     Tour().run()
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:4] == what_it_learned(RESULTS)
-    assert lines[4:6] == [f"executed notebook  {tmp_path / 'runs/tour/00_tour.ipynb'}", f"loss plot          {tmp_path / 'runs/tour/loss.png'}"]
+    assert lines[4:6] == [f"executed notebook  {tmp_path / 'runs/lessons/00_tour.ipynb'}", f"loss plot          {tmp_path / 'runs/tour/loss.png'}"]
     assert sorted(path.name for path in (tmp_path / "runs/tour").iterdir()) == ["00_tour.ipynb", "loss.png"]
 
 
