@@ -48,6 +48,6 @@ def test_v0_gets_below_frequencies():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_tour_reads_context():
-    "0.5 nats below unigram is promised; below that by more than 1.0 its heads have found their neighbours, and that is what the lesson shows."
+    "0.5 nats below unigram is promised, but 0.53 can be had by repeating the pieces that were left standing: context is more."
     reached = trained("tour")
-    assert reached["loss"] <= reached["unigram"] - 1.0
+    assert reached["loss"] <= reached["unigram"] - 0.8

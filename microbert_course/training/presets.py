@@ -29,7 +29,7 @@ class PretrainConfig:
     mlm_probability: float = 0.25  # share of tokens hidden in training; validation always hides 0.15
     batch_size: int = 96  # texts an update, over all processes and micro-batches
     gradient_accumulation_steps: int = 1  # micro-batches an update and process: less memory, same result
-    num_steps: int = 640  # updates
+    num_steps: int = 500  # updates
     # how it is learned
     learning_rate: float = 8e-3  # at its peak
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls after warmup
