@@ -50,4 +50,4 @@ def test_v0_gets_below_frequencies():
 def test_the_tour_reads_context():
     "0.5 nats below unigram is promised, but 0.53 can be had by repeating the pieces that were left standing: context is more."
     reached = trained("tour")
-    assert reached["loss"] <= reached["unigram"] - 0.8
+    assert reached["loss"] <= reached["unigram"] - 1.0
