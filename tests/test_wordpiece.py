@@ -1,23 +1,29 @@
 "Words become pieces, pieces become ids: equal to the tokenizers library, repeatable, and fast."
 
+import pickle
 import random
 from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from microbert_course.data.sources import clean_text, load
 from microbert_course.data.wordpiece import (
     SPECIAL_TOKENS,
+    WordCacheEncoder,
+    bert_words,
+    choose_vocab_size,
     count_words,
     encode_documents,
     learn_wordpiece,
+    learned_joins,
     train_wordpiece,
     train_words,
     wordpiece_encode,
+    wordpiece_letters,
 )
 from microbert_course.errors import CourseError
 
@@ -60,11 +66,12 @@ def test_learning_ends_when_nothing_is_left_to_join():
     assert list(learn_wordpiece({"ab": 1}, 100)) == [*SPECIAL_TOKENS, "a", "b", "##b", "ab"]
 
 
-def library_vocab(texts, vocab_size, letters):
+def library_vocab(texts, vocab_size, letters=(), **settings):
     "What the library learns if the order of the letters, which it leaves to a hash table, is ours."
     library = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     library.normalizer, library.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS, *letters], show_progress=False)
+    special_tokens = [*SPECIAL_TOKENS, *letters]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False, **settings)
     library.train_from_iterator(texts, trainer)
     return library.get_vocab()
 
@@ -76,6 +83,38 @@ def letters_of(vocab):
 def test_a_learned_vocabulary_is_the_one_of_the_library(texts):
     vocab = learn_wordpiece(count_words(texts), 1_500)
     assert vocab == library_vocab(texts, 1_500, letters_of(vocab))
+
+
+def test_with_the_librarys_order_of_letters_its_own_vocabulary_comes_out(texts):
+    library = library_vocab(texts, 1_500)
+    letters = sorted(letters_of(library), key=library.get)
+    word_counts = count_words(texts)
+    assert sorted(letters) == sorted(wordpiece_letters(word_counts))
+    learned = [*SPECIAL_TOKENS, *letters]
+    for left, right, _ in learned_joins(word_counts, letters):
+        joined = left + right.removeprefix("##")
+        learned += [joined] if joined not in learned else []
+        if len(learned) == 1_500:
+            break
+    assert learned == sorted(library, key=library.get)
+
+
+def test_joins_come_in_the_order_of_their_counts_and_are_counted_right():
+    joins = learned_joins({"hug": 5, "pun": 6, "hugs": 2}, ["h", "p", "u", "n", "g", "s", "##u", "##g", "##n", "##s"])
+    assert list(joins) == [("h", "##u", 7), ("hu", "##g", 7), ("p", "##u", 6), ("pu", "##n", 6), ("hug", "##s", 2)]
+
+
+@pytest.mark.parametrize("min_count", [40, 10**9])
+def test_the_chosen_size_is_where_the_library_stops_for_the_same_least_count(texts, min_count):
+    word_counts = count_words(texts)
+    size = choose_vocab_size(word_counts, min_count)
+    assert size == len(library_vocab(texts, 10**5, wordpiece_letters(word_counts), min_frequency=min_count))
+    assert size == len(learn_wordpiece(word_counts, size))  # and there is that much to learn
+
+
+def test_the_rule_counts_joins_seen_exactly_often_enough():
+    word_counts = {"hug": 5, "pun": 6, "hugs": 2}  # 14 letters and special tokens, joins seen 7, 7, 6, 6 and 2 times
+    assert [choose_vocab_size(word_counts, min_count) for min_count in (8, 7, 6, 3, 2, 1)] == [15, 17, 19, 19, 20, 20]
 
 
 def test_repeated_letters_are_joined_as_in_the_library():
@@ -122,6 +161,84 @@ def test_small_texts_give_what_counting_anew_and_the_library_give(letters):
         assert vocab == naively_learned(word_counts, 60), word_counts
         text = " ".join(word for word, count in word_counts.items() for _ in range(count))
         assert vocab == library_vocab([text], 60, letters_of(vocab)), word_counts
+
+
+NASTY = [*"aBz9 .,'-_~$[]#   ", "\t", "\n", "\r", "\x00", "\x0b", "\x1c", "\x7f", "\x85", "\xa0", "\xad", "\u200b", "\u2028", "\u3000", "\ufffd",
+         "é", "e\u0301", "\u0301", "İ", "ß", "ΣΑΣ", "ﬁ", "ǅ", "电", "影", "한", "は", "ब", "א", "🎬", "👩\u200d🎤", "…", "“", "´", "·", "\ue000", "\u0378",
+         "[MASK]", "[mask]", "[SEP]", "[UNK]", "##", "##s", "film", "The", "x" * 100, "x" * 101, "<br />"]
+
+
+def nasty_texts(seed, how_many=300):
+    chance = random.Random(seed)
+    strange = [chr(code) for code in range(0x10FFFF) if not 0xD800 <= code < 0xE000]
+    return ["".join(chance.choice(NASTY) if chance.random() < 0.9 else chance.choice(strange) for _ in range(chance.randint(0, 40)))
+            for _ in range(how_many)]
+
+
+def library_words(text):
+    normal = normalizers.BertNormalizer().normalize_str(text)
+    return [word for word, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(normal)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_words_are_cut_as_the_library_cuts_them(seed):
+    ascii_only = [text.encode("ascii", "ignore").decode() for text in nasty_texts(seed)]
+    for text in [*nasty_texts(seed), *ascii_only, *map(chr, range(0x3000)), *(f"a{chr(code)}B" for code in range(128))]:
+        assert bert_words(text) == library_words(text), text
+
+
+@pytest.mark.parametrize("train", [train_words, train_wordpiece])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_odd_strings_have_the_ids_of_the_library(reviews, train, seed):
+    tokenizer, texts = train(reviews[:100], 900), nasty_texts(seed)
+    encoder = WordCacheEncoder(tokenizer)
+    for _ in ("cold", "warm"):
+        for text, ids, expected in zip(texts, encoder.encode_whole(texts), tokenizer(texts)["input_ids"], strict=True):
+            assert ids.tolist() == expected, text
+    for max_seq_len in (3, 17):
+        expected = tokenizer(texts, truncation=True, max_length=max_seq_len, padding="max_length")["input_ids"]
+        assert (encoder.encode(texts, max_seq_len) == np.array(expected)).all()
+
+
+def with_change(train, reviews, change):
+    tokenizer = train(reviews[:100], 900)
+    change(tokenizer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("change", [
+    lambda tokenizer: tokenizer.add_tokens(["film", "Oscar"]),
+    lambda tokenizer: tokenizer.add_special_tokens({"additional_special_tokens": ["<br", "É"]}),
+    lambda tokenizer: setattr(tokenizer.backend_tokenizer, "normalizer", normalizers.BertNormalizer(lowercase=False)),
+    lambda tokenizer: setattr(tokenizer.backend_tokenizer, "normalizer", normalizers.NFC()),
+    lambda tokenizer: setattr(tokenizer.backend_tokenizer, "pre_tokenizer", pre_tokenizers.WhitespaceSplit()),
+], ids=["added words", "added special tokens", "cased", "another normalizer", "another splitter"])
+def test_a_changed_tokenizer_is_followed(reviews, change):
+    tokenizer, texts = with_change(train_wordpiece, reviews, change), [*nasty_texts(3, 200), *reviews[:20], "FILM films oscar Oscars e"]
+    for ids, expected in zip(WordCacheEncoder(tokenizer).encode_whole(texts), tokenizer(texts)["input_ids"], strict=True):
+        assert ids.tolist() == expected
+
+
+def test_whole_documents_come_with_or_without_their_ends_and_may_be_written_to(tokenizer, reviews):
+    with_ends, without = (WordCacheEncoder(tokenizer).encode_whole(reviews[:3], ends) for ends in (True, False))
+    assert [len(ids) for ids in with_ends] == [len(ids) + 2 for ids in without]
+    for ids, expected in zip(without, tokenizer(reviews[:3], add_special_tokens=False)["input_ids"], strict=True):
+        assert ids.dtype == np.uint16 and ids.tolist() == expected
+        ids[0] = 4
+
+
+def test_a_small_memory_and_a_copy_in_another_process_give_the_same_ids(tokenizer, reviews):
+    expected = encode_documents(reviews[:30], tokenizer, 64)
+    forgetful = WordCacheEncoder(tokenizer, max_chunks=10)
+    assert (forgetful.encode(reviews[:30], 64) == expected).all()
+    assert len(forgetful.cache) <= 10
+    assert (pickle.loads(pickle.dumps(forgetful)).encode(reviews[:30], 64) == expected).all()
+
+
+def test_what_was_spelled_is_remembered_from_call_to_call_but_not_endless_chunks(tokenizer):
+    encoder = WordCacheEncoder(tokenizer)
+    encoder.encode_whole(["a film " + "电" * 101])
+    assert set(encoder.cache) == {"a", "film"}
 
 
 def test_our_spelling_has_the_ids_of_the_library(reviews, tokenizer):
@@ -185,6 +302,11 @@ def test_a_large_vocabulary_takes_larger_ids():
     (lambda: train_words(["abc"], 0), "vocab_size 0 leaves no word"),
     (lambda: train_wordpiece([], 100), "texts is empty"),
     (lambda: train_words("a string", 100), "give a list of texts"),
+    (lambda: train_wordpiece(["one", None], 100), r"texts\[1\] is None"),
+    (lambda: choose_vocab_size({"a": 1}, 0), "min_count 0"),
+    (lambda: choose_vocab_size({}), "word_counts is empty"),
+    (lambda: WordCacheEncoder(train_words(["abc"], 1), max_chunks=0), "max_chunks 0"),
+    (lambda: WordCacheEncoder(train_words(["abc"], 1)).encode(["abc"], 2), "max_seq_len 2 leaves no room"),
     (lambda: encode_documents(["abc"], train_words(["abc"], 1), 2), "max_seq_len 2 leaves no room"),
 ])
 def test_a_call_that_cannot_work_is_told_off_at_the_door(call, words):
@@ -196,3 +318,15 @@ def test_a_tokenizer_that_joins_across_spaces_is_refused(tokenizer):
     other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), pad_token="[PAD]")
     with pytest.raises(CourseError, match="across a space"):
         encode_documents(["abc"], other, 8)
+
+
+def test_tokenizers_whose_ids_would_not_come_out_are_refused(reviews):
+    def joining(tokenizer):
+        tokenizer.add_tokens(["New York"])
+
+    def endless(tokenizer):
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+
+    for change, words in ((joining, "'New York' holds a space"), (endless, "of an empty text")):
+        with pytest.raises(CourseError, match=words):
+            WordCacheEncoder(with_change(train_words, reviews, change))
