@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from microbert_course.data import sources
-from microbert_course.data.sources import DataError, clean_text, duplicate_key, load, split_indices
+from microbert_course.data.sources import (
+    PACKAGES,
+    READERS,
+    DataError,
+    clean_text,
+    duplicate_key,
+    load,
+    near_duplicates,
+    split_indices,
+)
 
 
 def complaint(name, split="train"):
@@ -89,6 +98,62 @@ def test_where_everything_has_copies_the_rarest_document_is_held_out():
     assert sorted(validation) == [6, 7, 8, 9] and len(train) == 6
 
 
+def test_rows_of_equal_keys_stay_together_whatever_their_text():
+    "The text of every row differs; the keys say which film it is about."
+    texts, films = [f"text {i}" for i in range(60)], [i // 4 for i in range(60)]
+    for seed in range(10):
+        train, validation = split_indices(texts, 12, seed, keys=films)
+        assert len(validation) == 12 and not {films[i] for i in train} & {films[i] for i in validation}
+    with pytest.raises(ValueError, match="59 keys for 60 texts"):
+        split_indices(texts, 12, keys=films[1:])
+
+
+def runs_of_five(text):
+    words = text.lower().split()
+    return {tuple(words[i:i + 5]) for i in range(len(words) - 4)}
+
+
+def edited(words, num_changes, generator):
+    "The words with some replaced by words that occur nowhere else."
+    words = list(words)
+    for place in generator.choice(len(words), num_changes, replace=False):
+        words[place] = f"new{generator.integers(10**9)}"
+    return words
+
+
+def test_near_duplicates_are_the_pairs_that_share_half_of_their_runs_of_five_words():
+    "Against sets of Python: 60 texts, each with a copy that has up to 20 of its 80 words replaced."
+    generator = np.random.default_rng(0)
+    originals = [[f"w{number}" for number in generator.integers(5_000, size=80)] for _ in range(60)]
+    copies = [edited(words, i // 3, generator) for i, words in enumerate(originals)]
+    texts = [" ".join(words) for words in originals + copies]
+    for threshold in (0.5, 0.7):
+        group = near_duplicates(texts, threshold)
+        for i in range(60):
+            one, other = runs_of_five(texts[i]), runs_of_five(texts[i + 60])
+            assert (group[i] == group[i + 60]) == (len(one & other) / len(one | other) >= threshold)
+        assert (group[:60] == np.arange(60)).all()  # no two originals meet, and a group is named by its first row
+
+
+def test_near_copies_of_near_copies_are_one_group():
+    words = [f"w{i}" for i in range(100)]
+    texts = [" ".join(words[start:start + 80]) for start in (0, 10, 20)]  # first and last share 56 of 96 runs
+    assert near_duplicates(texts, 0.7).tolist() == [0, 0, 0]
+    assert near_duplicates([texts[0], texts[2], texts[1]], 0.7).tolist() == [0, 0, 0]  # the one that joins them comes last
+    assert near_duplicates([texts[0], texts[2]], 0.7).tolist() == [0, 1]
+
+
+def test_near_duplicates_know_all_that_duplicate_key_knows():
+    texts = ["Great film", "great<br />FILM!", "", "?!", "one two three four five six", "Another one altogether", "?!"]
+    assert near_duplicates(texts).tolist() == [0, 0, 2, 3, 4, 5, 3]
+    assert near_duplicates([]).tolist() == [] and near_duplicates(["a"]).tolist() == [0]
+
+
+def test_a_threshold_that_would_miss_near_copies_is_refused():
+    with pytest.raises(ValueError, match="threshold 0.4 is outside 0.5 to 1"):
+        near_duplicates(["a", "b"], 0.4)
+
+
 @pytest.mark.parametrize(("name", "content"), [
     ("a.txt", "one\n\n  two \nthree\n"),
     ("a.csv", 'text,label\none,x\n"  two ",y\nthree,x\n'),
@@ -155,8 +220,18 @@ def test_one_text_cannot_be_on_two_sides(tmp_path):
     assert "at least two different texts" in complaint(tmp_path / "one.txt", "validation")
 
 
-def test_an_empty_folder_is_told(tmp_path):
-    assert "has no .txt" in complaint(tmp_path)
+def test_an_empty_folder_is_told_which_files_are_read(tmp_path):
+    assert f"has no {', '.join(READERS)} file" in complaint(tmp_path)
+    assert set(READERS) == {".txt", ".csv", ".jsonl", ".json"}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_folder_here_does_not_take_the_place_of_a_package(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("my own line\nand another\n")
+    monkeypatch.chdir(tmp_path)
+    assert not {"my own line", "and another"} & {*load(name)["text"], *load(name, "validation")["text"]}
+    assert len(load(f"./{name}")) + len(load(f"./{name}", "validation")) == 2
 
 
 @pytest.mark.parametrize("name", ["no_such.csv", "./here", "a/b/c", "~/there.txt", "/nowhere/x", ""])
