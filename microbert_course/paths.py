@@ -1,6 +1,7 @@
-"""Where the lessons are, and where runs are written."""
+"""Where the lessons are, where runs are written, and where downloads are kept."""
 
 import os
+import sys
 from pathlib import Path
 
 from microbert_course.errors import CourseError
@@ -25,3 +26,15 @@ def runs_dir() -> Path:
         return course_root() / "runs"
     except CourseError:
         return Path.cwd() / "runs"
+
+
+def cache_dir() -> Path:
+    "The folder for downloads that outlive a checkout: $MICROBERT_CACHE, else `microbert` where this platform keeps caches."
+    if os.environ.get("MICROBERT_CACHE"):
+        return Path(os.environ["MICROBERT_CACHE"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "microbert"
+    if os.name == "nt":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "microbert" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "microbert"

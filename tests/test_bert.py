@@ -8,16 +8,33 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import models as tokenizer_models
-from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
 
+from microbert_course.data.weights import fetch_weights, find_weights
 from microbert_course.errors import CourseError
 from microbert_course.models.bert import (
+    Embeddings,
+    MaskedLMHead,
     MicroBert,
     MicroBertConfig,
     MicroBertForMaskedLM,
+    Pooler,
+    bert_block,
     fill_mask,
-    from_transformers_config,
     load_tokenizer,
+    mean_pool,
+)
+from microbert_course.models.checkpoints import (
+    encoder_weight_names,
+    from_transformers_config,
     to_transformers_config,
     to_transformers_weights,
     weight_names,
@@ -36,6 +53,24 @@ def make_model(config=CONFIG, seed=0):
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
+
+
+def make_encoder(with_pooler=True, config=CONFIG, seed=0):
+    torch.manual_seed(seed)
+    bert = MicroBert(config, with_pooler).eval()
+    with torch.no_grad():
+        for parameter in bert.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    return bert
+
+
+def largest_gradient_difference(ours, theirs, names):
+    "Over all tensors; none may be left out."
+    gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    their_gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    assert gradients.keys() == names.keys() and their_gradients.keys() == {name for parts in names.values() for name in parts}
+    return max((gradients[name] - torch.cat([their_gradients[part] for part in parts])).abs().max().item()
+               for name, parts in names.items())
 
 
 def make_tokenizer(words=WORDS):
@@ -139,7 +174,153 @@ def test_a_row_without_a_batch_is_refused():
         make_model()(torch.tensor([2, 6, 7, 3]))
 
 
+def test_an_embedding_is_the_sum_of_three_rows_normalised():
+    embeddings = make_model().bert.embeddings
+    assert isinstance(embeddings, Embeddings)
+    rows = embeddings.word.weight[9] + embeddings.position.weight[2] + embeddings.token_type.weight[1]
+    answer = embeddings(torch.tensor([[2, 7, 9]]), torch.tensor([[0, 0, 1]]))
+    torch.testing.assert_close(answer[0, 2], F.layer_norm(rows, (12,), embeddings.norm.weight, embeddings.norm.bias, 1e-12))
+
+
+def test_a_block_ends_in_its_norm_so_its_output_has_mean_0_and_variance_1():
+    torch.manual_seed(0)
+    hidden_states = 5 + 3 * torch.randn(2, 7, 12)
+    answer = bert_block(CONFIG)(hidden_states)
+    torch.testing.assert_close(answer.mean(-1), torch.zeros(2, 7), atol=1e-5, rtol=0)
+    torch.testing.assert_close(answer.var(-1, correction=0), torch.ones(2, 7), atol=1e-3, rtol=0)
+
+
+def test_the_head_scores_with_the_matrix_it_is_given():
+    torch.manual_seed(0)
+    head, matrix, vectors = MaskedLMHead(CONFIG), torch.randn(16, 12), torch.randn(5, 12)
+    head.bias.data.copy_(torch.arange(16.0))
+    compared = F.layer_norm(F.gelu(vectors @ head.dense.weight.T + head.dense.bias), (12,), eps=1e-12)
+    torch.testing.assert_close(head(vectors, matrix), compared @ matrix.T + torch.arange(16.0))
+
+
+def test_hidden_states_run_from_the_embeddings_to_the_output():
+    bert, batch = make_encoder(), make_batch()
+    states = bert.hidden_states(**batch)
+    assert len(states) == CONFIG.num_layers + 1
+    torch.testing.assert_close(states[0], bert.embeddings(batch["input_ids"], batch["token_type_ids"]))
+    torch.testing.assert_close(states[1], bert.blocks[0](states[0], attention_mask=batch["attention_mask"]))
+    torch.testing.assert_close(states[-1], bert(**batch))
+
+
+def test_segments_reach_the_attention_weights():
+    bert, batch = make_encoder(), make_batch()
+    without = bert.attention_weights(batch["input_ids"], batch["attention_mask"])
+    assert (bert.attention_weights(**batch)[0] - without[0]).abs().max() > 0.01
+
+
+# one vector a text
+
+def test_the_pooler_is_a_tanh_of_a_linear_map_of_the_first_token():
+    pooler, states = Pooler(CONFIG), torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(0))
+    pooler.dense.bias.data.fill_(0.3)
+    torch.testing.assert_close(pooler(states), torch.tanh(states[:, 0] @ pooler.dense.weight.T + 0.3))
+
+
+def test_a_fresh_pooler_starts_as_every_other_matrix_does():
+    pooler = Pooler(MicroBertConfig(50, hidden_size=128, num_heads=2, initializer_range=0.2))
+    assert pooler.dense.weight.std().item() == pytest.approx(0.2, rel=0.05) and not pooler.dense.bias.any()
+
+
+def test_the_mean_is_over_real_tokens_whatever_stands_in_the_padding():
+    states, mask = torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(0)), make_batch()["attention_mask"]
+    states[mask == 0] = float("nan")
+    expected = torch.stack([row[: int(real.sum())].mean(0) for row, real in zip(states, mask, strict=True)])
+    torch.testing.assert_close(mean_pool(states, mask), expected)
+    torch.testing.assert_close(mean_pool(states, mask.bool()), expected)
+
+
+@pytest.mark.parametrize(("mask", "message"), [
+    (torch.tensor([[1, 1, 0], [0, 0, 0]]), "row 1 is all padding and has no mean"),
+    (torch.ones(2, 4, dtype=torch.long), r"attention_mask is \(2, 4\)"), (torch.ones(2, 3), "torch.float32")])
+def test_a_mask_that_gives_no_mean_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        mean_pool(torch.zeros(2, 3, 12), mask)
+
+
 # transformers
+
+def test_every_layer_the_pooler_and_all_gradients_equal_bert_model():
+    ours, batch = make_encoder(), make_batch()
+    names = encoder_weight_names(CONFIG, with_pooler=True)
+    theirs = BertModel(BertConfig(**to_transformers_config(CONFIG, "BertModel"))).eval()
+    theirs.load_state_dict(to_transformers_weights(ours, names))
+    output, states = theirs(**batch, output_hidden_states=True), ours.hidden_states(**batch)
+    is_real, pooled = batch["attention_mask"].bool(), ours.pooler(states[-1])
+    for mine, other in zip(states, output.hidden_states, strict=True):
+        torch.testing.assert_close(mine[is_real], other[is_real], atol=1e-5, rtol=0)
+    torch.testing.assert_close(pooled, output.pooler_output, atol=1e-5, rtol=0)
+    pull = torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(3))
+    for last, vector in ((states[-1], pooled), (output.last_hidden_state, output.pooler_output)):
+        ((last * pull)[is_real].sum() + vector.pow(3).sum()).backward()
+    assert ours.pooler.dense.weight.grad.abs().max() > 0.01
+    assert largest_gradient_difference(ours, theirs, names) < 1e-5
+
+
+@pytest.mark.parametrize("with_pooler", [True, False])
+def test_an_encoder_saved_here_opens_in_transformers_with_nothing_made_up(tmp_path, with_pooler):
+    ours = make_encoder(with_pooler)
+    ours.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertModel"]
+    opened, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True, add_pooling_layer=with_pooler)
+    assert not any(report.values()), report
+    output = opened.eval()(**make_batch())
+    torch.testing.assert_close(output.last_hidden_state, ours(**make_batch()), atol=1e-5, rtol=0)
+    again = MicroBert.from_pretrained(tmp_path)
+    assert again.config == CONFIG and not again.training and (again.pooler is None) != with_pooler
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+
+
+def test_an_encoder_of_transformers_opens_here(tmp_path):
+    torch.manual_seed(2)
+    theirs = BertModel(BertConfig(**to_transformers_config(CONFIG))).eval()
+    theirs.save_pretrained(tmp_path)
+    ours, output = MicroBert.from_pretrained(tmp_path), theirs(**make_batch())
+    torch.testing.assert_close(ours(**make_batch()), output.last_hidden_state, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.pooler(ours(**make_batch())), output.pooler_output, atol=1e-5, rtol=0)
+    assert MicroBert.from_pretrained(tmp_path, with_pooler=False).pooler is None
+
+
+def test_the_encoder_of_a_masked_language_model_opens_and_takes_a_fresh_pooler(folder):
+    "What fine-tuning starts from: a pretraining run has no pooler."
+    bert = MicroBert.from_pretrained(folder)
+    torch.testing.assert_close(bert(**make_batch()), make_model().bert(**make_batch()))
+    assert bert.pooler is None and "pooler.dense.weight" not in bert.state_dict()
+    with pytest.raises(CourseError, match=r"has an encoder without a pooler: open it without one"):
+        MicroBert.from_pretrained(folder, with_pooler=True)
+    bert.pooler = Pooler(bert.config)
+    assert bert.state_dict().keys() == encoder_weight_names(CONFIG, with_pooler=True).keys()
+
+
+def test_a_pooler_changes_no_name_of_a_masked_language_model():
+    "Runs that were saved before there was a pooler still load."
+    assert make_model().state_dict().keys() == weight_names(CONFIG).keys()
+    prefixed = encoder_weight_names(CONFIG, prefix="bert.")
+    assert prefixed.items() <= weight_names(CONFIG).items()
+
+
+def test_minilm_gives_the_states_and_gradients_of_bert_model():
+    "The weights that lesson 05 loads: every layer, the pooler, all 79 gradients."
+    if find_weights("minilm") is None:
+        pytest.skip("the weights of all-MiniLM-L6-v2 are not here: run `microbert fetch minilm`")
+    folder = fetch_weights("minilm")
+    ours, theirs, tokenizer = MicroBert.from_pretrained(folder), BertModel.from_pretrained(folder).eval(), load_tokenizer(folder)
+    batch = tokenizer(["A film about the sea.", "No!"], ["Who would watch it, and why?", "Yes."], padding=True, return_tensors="pt")
+    is_real, states = batch["attention_mask"].bool(), ours.hidden_states(**batch)
+    output, pooled = theirs(**batch, output_hidden_states=True), ours.pooler(states[-1])
+    for mine, other in zip(states, output.hidden_states, strict=True):
+        torch.testing.assert_close(mine[is_real], other[is_real], atol=1e-5, rtol=0)
+    torch.testing.assert_close(pooled, output.pooler_output, atol=1e-5, rtol=0)
+    pull = torch.randn(states[-1].shape, generator=torch.Generator().manual_seed(0))
+    for last, vector in ((states[-1], pooled), (output.last_hidden_state, output.pooler_output)):
+        ((last * pull)[is_real].sum() / is_real.sum() + vector.pow(3).sum()).backward()
+    names = encoder_weight_names(ours.config, with_pooler=True)
+    assert len(names) == 79 and largest_gradient_difference(ours, theirs, names) < 1e-5
+
 
 def test_logits_and_gradients_equal_transformers_with_padding_and_segments():
     model, batch = make_model(), make_batch()
@@ -294,7 +475,26 @@ def test_a_broken_folder_is_answered_in_one_sentence(folder, damage, message):
     assert "\n" not in str(error.value) and ": " in str(error.value)
 
 
-@pytest.mark.parametrize("opened", [MicroBertForMaskedLM.from_pretrained, load_tokenizer])
+@pytest.mark.parametrize(("damage", "message"), [
+    (remove("config.json"), "config.json does not exist"), (cut("model.safetensors"), "model.safetensors is damaged"),
+    (edit("config.json", model_type="gpt2"), "has model_type 'gpt2'"),
+    (edit("config.json", intermediate_size=24), r"in the shape \(20, 12\) where its config.json asks for \(24, 12\)"),
+    (edit("config.json", num_hidden_layers=3), "has no tensor 'encoder.layer.2.*choose a folder with a BertModel in it"),
+    (save_with(float("nan")), None),  # it is in the head, which an encoder does not read
+])
+@pytest.mark.parametrize("with_head", [True, False])
+def test_a_broken_encoder_is_answered_in_one_sentence(tmp_path, damage, message, with_head):
+    (make_model() if with_head else make_encoder()).save_pretrained(tmp_path)
+    damage(tmp_path)
+    if message is None:
+        assert MicroBert.from_pretrained(tmp_path)(**make_batch()).isfinite().all()
+        return
+    with pytest.raises(CourseError, match=message) as error:
+        MicroBert.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value) and ": " in str(error.value)
+
+
+@pytest.mark.parametrize("opened", [MicroBertForMaskedLM.from_pretrained, MicroBert.from_pretrained, load_tokenizer])
 def test_something_that_is_no_folder_is_answered_in_one_sentence(tmp_path, opened):
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "absent", tmp_path / "file"):

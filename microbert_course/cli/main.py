@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from microbert_course.cli.doctor import Doctor
+from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults
@@ -23,6 +24,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Pretrain, tyro.conf.subcommand("pretrain", default=defaults)]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
+        | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     )
     return tyro.cli(command, prog="microbert", description="Learn how a BERT works by building one, and use what you built.",
