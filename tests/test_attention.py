@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from microbert_course.models.attention import MultiHeadAttention, real_keys, scaled_dot_product_attention
+from microbert_course.models.attention import (
+    MultiHeadAttention,
+    check_share,
+    real_keys,
+    scaled_dot_product_attention,
+    visible_keys,
+)
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 1, 1, 0]])  # padding behind and in between
 
@@ -16,9 +22,9 @@ def random_heads(batch=3, num_heads=2, seq=5, head_dim=4, seed=0):
     return torch.randn(3, batch, num_heads, seq, head_dim, generator=torch.Generator().manual_seed(seed)).unbind(0)
 
 
-def random_module(hidden_size=8, num_heads=2, dropout=0.0):
+def random_module(hidden_size=8, num_heads=2, dropout=0.0, is_causal=False):
     "Weights and biases all random: a bias of zero would hide a mix-up."
-    module = MultiHeadAttention(hidden_size, num_heads, dropout)
+    module = MultiHeadAttention(hidden_size, num_heads, dropout, is_causal)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -187,3 +193,224 @@ def test_width_that_does_not_split_into_heads_is_refused(num_heads, message):
     "The message names the value and the remedy."
     with pytest.raises(ValueError, match=message):
         MultiHeadAttention(hidden_size=16, num_heads=num_heads)
+
+
+def outputs_and_gradients(attend, tensors):
+    "Context and the gradients of query, key and value under a fixed loss."
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    context = attend(*leaves)
+    (context * torch.linspace(-1, 1, context.size(-1)).to(context)).sum().backward()
+    return [context.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def assert_a_few_eps_apart(ours, theirs):
+    """Sums of rounded products in another order differ by a few eps of the largest number, more on some processors than
+    on others; a mistake shows in the first digits. The short dtypes are summed in float32, only results are rounded."""
+    for our, their in zip(ours, theirs, strict=True):
+        num_eps = 8 if our.dtype in (torch.bfloat16, torch.float16) else 64
+        bound = num_eps * torch.finfo(our.dtype).eps * their.abs().max().clamp(min=1).item()
+        torch.testing.assert_close(our, their, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 2, 5, 4), (3, 1, 17, 8), (3, 3, 33, 16)])
+@pytest.mark.parametrize("padding", ["none", "behind", "before"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_every_mask_shape_and_dtype_equals_torch_in_outputs_and_gradients(is_causal, padding, shape, dtype):
+    "Rows with nobody to look at included: torch, too, has zeros there on a CPU."
+    batch, _, seq, _ = shape
+    tensors = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).to(dtype).unbind(0)
+    mask = (torch.arange(seq) < torch.tensor([seq, seq // 2, 0])[:, None]).long()  # the last row is all padding
+    mask = {"none": None, "behind": mask, "before": mask.flip(1)}[padding]
+    allowed = torch.ones(batch, 1, seq, seq, dtype=torch.bool)  # built here from nothing, not by the code under test
+    if mask is not None:
+        allowed &= mask.bool()[:, None, None, :]
+    if is_causal:
+        allowed &= torch.arange(seq)[:, None] >= torch.arange(seq)
+    ours = outputs_and_gradients(lambda *qkv: scaled_dot_product_attention(*qkv, mask, is_causal)[0], tensors)
+    theirs = outputs_and_gradients(lambda *qkv: F.scaled_dot_product_attention(*qkv, allowed), tensors)
+    assert_a_few_eps_apart(ours, theirs)
+
+
+@pytest.mark.parametrize("mask", [None, MASK, MASK.flip(1)], ids=["none", "padding", "padding before too"])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_module_with_any_mask_equals_torch_module_in_output_and_all_gradients(mask, is_causal, dtype):
+    "nn.MultiheadAttention with the same weights; its masks are True where nobody may look."
+    ours = random_module(is_causal=is_causal).to(dtype)
+    theirs = nn.MultiheadAttention(8, 2, batch_first=True, dtype=dtype)
+    pairs = [(ours.qkv.weight, theirs.in_proj_weight), (ours.qkv.bias, theirs.in_proj_bias),
+             (ours.out.weight, theirs.out_proj.weight), (ours.out.bias, theirs.out_proj.bias)]
+    with torch.no_grad():
+        for our, their in pairs:
+            their.copy_(our)
+    our_states, their_states = (random_states().to(dtype).requires_grad_() for _ in range(2))
+    future = torch.arange(5)[:, None] < torch.arange(5) if is_causal else None
+    our_output = ours(our_states, mask)
+    their_output, _ = theirs(their_states, their_states, their_states, attn_mask=future, need_weights=False,
+                             key_padding_mask=None if mask is None else mask == 0)
+    has_somebody = ours.attention_weights(our_states, mask)[:, 0].sum(-1) > 0  # the others are without meaning
+    our_output, their_output = our_output[has_somebody], their_output[has_somebody]
+    for output in (our_output, their_output):
+        (output * torch.linspace(-1, 1, 8).to(output)).sum().backward()
+    assert_a_few_eps_apart([our_output, our_states.grad, *(our.grad for our, _ in pairs)],
+                           [their_output, their_states.grad, *(their.grad for _, their in pairs)])
+
+
+def test_causal_toy_equals_the_numbers_worked_out_on_paper():
+    "The first token sees itself; the second, asking nothing, both evenly; the third as without the mask."
+    ln2 = math.log(2)
+    query = torch.tensor([[[[2.0, 0, 0, 0], [0, 0, 0, 0], [2.0, 0, 0, 0]]]])
+    key = torch.tensor([[[[0, 0, 1.0, 0], [ln2, 0, 0, 0], [0, ln2, 0, 0]]]])
+    value = torch.tensor([[[[12.0, 0], [0, 12], [12, 12]]]])
+    context, weights = scaled_dot_product_attention(query, key, value, is_causal=True)
+    torch.testing.assert_close(context[0, 0], torch.tensor([[12.0, 0], [6, 6], [6, 9]]))
+    assert (weights[0, 0].triu(1) == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_causal_query_with_only_padding_before_it_gathers_nothing_and_brings_no_nan():
+    "Padding before the text: weights and context 0 in the function, finite in the module, gradients finite in both."
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]])
+    leaves = [tensor.requires_grad_() for tensor in random_heads()]
+    module, states = random_module(is_causal=True), random_states().requires_grad_()
+    with torch.autograd.detect_anomaly(check_nan=True):
+        context, weights = scaled_dot_product_attention(*leaves, mask, is_causal=True)
+        output = module(states, mask)
+        (context.sum() + output.sum()).backward()
+    nobody = mask.cumsum(1) == 0  # (batch, seq), no real token up to here
+    assert (weights.transpose(1, 2)[nobody] == 0).all() and (context.transpose(1, 2)[nobody] == 0).all()
+    torch.testing.assert_close(weights.sum(-1).transpose(1, 2)[~nobody], torch.ones(int((~nobody).sum()), 2))
+    assert output.isfinite().all() and states.grad.isfinite().all()
+    assert all(leaf.grad.isfinite().all() for leaf in leaves)
+
+
+def test_no_token_of_a_causal_module_sees_one_behind_it():
+    "Change the last token, and cut it off: those before come out the same; without is_causal they do not."
+    states = random_states()
+    changed = states.clone()
+    changed[:, -1] += 1
+    module = random_module(is_causal=True)
+    torch.testing.assert_close(module(changed)[:, :-1], module(states)[:, :-1])
+    torch.testing.assert_close(module(states[:, :-1]), module(states)[:, :-1], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(random_module()(changed)[:, :-1], random_module()(states)[:, :-1])
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_attention_weights_of_a_causal_module_are_those_that_forward_uses(mask):
+    "Nothing above the diagonal, and mixing the values with them gives the output."
+    module, states = random_module(is_causal=True), random_states()
+    weights = module.attention_weights(states, mask)
+    assert (weights.triu(1) == 0).all()
+    expected = module.out((weights @ module.split_heads(states)[2]).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(module(states, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_causal_without_padding_hands_no_mask_to_the_kernel(monkeypatch):
+    "A mask would lock the fastest kernels out; with padding, one combined boolean mask is handed over."
+    calls, attend = [], F.scaled_dot_product_attention
+
+    def listen(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
+        calls.append((attn_mask, is_causal))
+        return attend(query, key, value, attn_mask, dropout_p, is_causal)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", listen)
+    random_module(is_causal=True)(random_states())
+    random_module(is_causal=True)(random_states(), MASK)
+    random_module()(random_states())
+    assert calls[0] == (None, True) and calls[2] == (None, False)
+    assert calls[1][0].dtype == torch.bool and calls[1][0].shape == (3, 1, 5, 5) and calls[1][1] is False
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_no_kernel_is_handed_a_query_with_nobody_to_look_at(is_causal, monkeypatch):
+    "cuDNN's kernel on an H200 gave nan gradients for such a row in bfloat16; rows with somebody keep their own mask."
+    handed, attend = [], F.scaled_dot_product_attention
+
+    def listen(query, key, value, attn_mask=None, dropout_p=0.0):
+        handed.append(attn_mask.expand(3, 1, 5, 5))
+        return attend(query, key, value, attn_mask, dropout_p)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", listen)
+    mask = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 0, 0]])
+    module = random_module(is_causal=is_causal)
+    module(random_states(), mask)
+    may_look = visible_keys(*module.split_heads(random_states())[:2], mask, is_causal).expand(3, 1, 5, 5)
+    has_somebody = may_look.any(-1)
+    assert torch.equal(handed[0][has_somebody], may_look[has_somebody]) and handed[0][~has_somebody].all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("seq", [5, 64, 200])  # 64: where the kernel that gave nan was chosen
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_rows_with_nobody_bring_no_nan_on_a_gpu_and_the_others_equal_the_named_version(is_causal, dtype, seq):
+    "Padding behind, before and throughout: all gradients finite, real tokens as the named version has them."
+    torch.manual_seed(0)
+    module = MultiHeadAttention(64, 4, is_causal=is_causal).to("cuda", dtype)
+    states = torch.randn(4, seq, 64, device="cuda", dtype=dtype, requires_grad=True)
+    mask = torch.ones(4, seq, dtype=torch.long, device="cuda")
+    mask[0, seq // 2:], mask[1, :seq // 2], mask[2] = 0, 0, 0
+    output = module(states, mask)
+    output.float().square().mean().backward()
+    assert output.isfinite().all() and states.grad.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
+    context, weights = scaled_dot_product_attention(*module.split_heads(states), mask, is_causal)
+    has_somebody = weights[:, 0].sum(-1) > 0
+    expected = module.out(context.transpose(1, 2).flatten(2))
+    assert_a_few_eps_apart([output[has_somebody]], [expected[has_somebody]])
+
+
+def test_dropout_draws_what_torch_draws_after_the_same_seed():
+    "Context and gradients, against F.scaled_dot_product_attention on a CPU."
+    def seeded(attend):
+        def run(*tensors):
+            torch.manual_seed(3)
+            return attend(*tensors)
+        return run
+    tensors = random_heads()
+    assert_a_few_eps_apart(
+        outputs_and_gradients(seeded(lambda *qkv: scaled_dot_product_attention(*qkv, dropout=0.3)[0]), tensors),
+        outputs_and_gradients(seeded(lambda *qkv: F.scaled_dot_product_attention(*qkv, dropout_p=0.3)), tensors))
+
+
+def test_dropout_zeroes_its_share_of_the_weights_and_scales_up_the_rest():
+    "A share p is 0, the rest is divided by 1 - p, and the returned weights are those that mixed the values."
+    query, key, value = random_heads(batch=8, num_heads=4, seq=40)
+    torch.manual_seed(0)
+    context, dropped = scaled_dot_product_attention(query, key, value, dropout=0.25)
+    _, weights = scaled_dot_product_attention(query, key, value)
+    kept = dropped != 0
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.01)  # 51,200 draws: five standard errors
+    torch.testing.assert_close(dropped[kept], weights[kept] / 0.75)
+    torch.testing.assert_close(context, dropped @ value)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1, 1.5, float("nan")])
+def test_dropout_that_is_no_share_is_refused(dropout):
+    "By function, module and the check itself."
+    for attempt in (lambda: scaled_dot_product_attention(*random_heads(), dropout=dropout),
+                    lambda: MultiHeadAttention(8, 2, dropout), lambda: check_share(dropout)):
+        with pytest.raises(ValueError, match="is not a share: choose 0 or more and less than 1"):
+            attempt()
+    check_share(0.0)
+    check_share(0.999)
+
+
+def test_visible_keys_joins_padding_and_the_future_and_says_none_for_nothing():
+    "True = may be looked at; every combination written out."
+    heads, mask = torch.empty(2, 1, 3, 4), torch.tensor([[1, 1, 0], [0, 1, 1]])
+    assert visible_keys(heads, heads) is None
+    assert torch.equal(visible_keys(heads, heads, mask), mask.bool().reshape(2, 1, 1, 3))
+    past = [[True, False, False], [True, True, False], [True, True, True]]
+    assert visible_keys(heads, heads, is_causal=True).tolist() == past
+    both = visible_keys(heads, heads, mask, is_causal=True)
+    assert both[0, 0].tolist() == [[True, False, False], [True, True, False], [True, True, False]]
+    assert both[1, 0].tolist() == [[False, False, False], [False, True, False], [False, True, True]]
+
+
+def test_causal_with_unlike_numbers_of_queries_and_keys_is_refused():
+    "PyTorch would put the first query at the first key, which is wrong for the last token of a text."
+    query, key, value = random_heads()
+    with pytest.raises(ValueError, match="is_causal with 2 queries and 5 keys"):
+        scaled_dot_product_attention(query[:, :, :2], key, value, is_causal=True)
+    assert scaled_dot_product_attention(query[:, :, :2], key, value)[0].shape == (3, 2, 2, 4)

@@ -156,3 +156,72 @@ def test_block_hands_context_to_attention_only():
     attention, feed_forward = Record(), Record()
     TransformerBlock(attention, feed_forward)(random_states(), attention_mask=MASK)
     assert attention.seen["attention_mask"] is MASK and feed_forward.seen == {}
+
+
+@pytest.mark.parametrize("branch", [PostNorm, PreNorm])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "padding"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_block_is_a_few_eps_from_torch_in_every_gradient(branch, mask, dtype):
+    "Counted in the dtype's own rounding: 32 eps of the largest number of a tensor, input and all twelve parameters."
+    block, reference, pairs = block_and_reference(branch)
+    block, reference = block.to(dtype), reference.to(dtype)  # changes the parameters in place: the pairs stay theirs
+    our_states, their_states = (random_states().to(dtype).requires_grad_() for _ in range(2))
+    ours = block(our_states, attention_mask=mask)
+    theirs = reference(their_states, src_key_padding_mask=None if mask is None else mask == 0)
+    for output in (ours, theirs):
+        (output * torch.linspace(-1, 1, 8, dtype=dtype)).sum().backward()
+    compared = [(ours, theirs), (our_states.grad, their_states.grad), *((our.grad, their.grad) for our, their in pairs)]
+    for our, their in compared:
+        assert our.dtype == dtype
+        bound = 32 * torch.finfo(dtype).eps * their.abs().max().clamp(min=1).item()
+        torch.testing.assert_close(our, their, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("branch", [PostNorm, PreNorm])
+def test_causal_attention_in_the_block_sees_no_token_behind(branch):
+    "The block is handed its attention, so a causal one makes a causal block, equal to torch's with is_causal."
+    block, reference, _ = block_and_reference(branch)
+    block.attention.sublayer.is_causal = True
+    states, changed = random_states(), random_states()
+    changed[:, -1] += 1
+    torch.testing.assert_close(block(states)[:, :-1], block(changed)[:, :-1])
+    future = torch.arange(5)[:, None] < torch.arange(5)
+    torch.testing.assert_close(block(states), reference(states, src_mask=future, is_causal=True), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("branch", [PostNorm, PreNorm])
+def test_dropped_slots_of_the_branch_leave_the_road_and_the_rest_is_scaled_up(branch):
+    "With half dropped, x + 2x is 1 or 5 where x is 1, about half of each, and in evaluation 3 everywhere."
+    torch.manual_seed(0)
+    ones = torch.ones(1, 1, 10_000)
+    module = branch(Double(), nn.Identity(), dropout=0.5)
+    output = module(ones)
+    assert set(output.unique().tolist()) == {1.0, 5.0}
+    assert output.mean().item() == pytest.approx(3, abs=0.1)  # five standard errors
+    assert (module.eval()(ones) == 3).all()
+
+
+def test_flops_are_two_a_weight_and_token_and_a_part_that_grows_with_the_square_of_seq():
+    "2·(4h² + 2hi) a token for the maps, 4·seq·h for scores and mixing, as torch counts them."
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    batch, seq, h, i = 3, 5, 8, 20
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        make_block(PreNorm, h, 2, i)(random_states())
+    assert counter.get_total_flops() == batch * seq * (2 * (4 * h * h + 2 * h * i) + 4 * seq * h)
+
+
+def test_deep_stack_without_the_sum_makes_all_tokens_alike_and_with_it_does_not():
+    "The residual keeps a token itself (Dong et al. 2021); without it ten blocks leave one vector a row."
+    class Forgetful(PostNorm):
+        def forward(self, hidden_states, **context):
+            return self.norm(self.sublayer(hidden_states, **context))
+
+    def mean_cosine(branch):
+        torch.manual_seed(0)
+        states = torch.randn(2, 6, 32)
+        for _ in range(10):
+            states = make_block(branch, 32, 4, 64)(states)
+        direction = F.normalize(states.detach(), dim=-1)
+        return (direction @ direction.transpose(1, 2)).mean().item()
+    assert mean_cosine(Forgetful) > 0.99 > 0.9 > max(mean_cosine(PostNorm), mean_cosine(PreNorm))

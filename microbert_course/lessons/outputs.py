@@ -7,8 +7,10 @@ from pathlib import Path
 from microbert_course.errors import CourseError
 from microbert_course.files import write_whole
 from microbert_course.lessons.cells import is_skipped, tags, test_flags
+from microbert_course.lessons.pictures import slim_png
 
 ADDRESS = re.compile(r"(<.*?)( at 0x[0-9a-fA-F]+)(>)")  # as nbdev_clean takes them out
+RAN_ON = "microbert"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -33,10 +35,11 @@ def is_progress_bar(output: dict) -> bool:
     return is_bar or WIDGET in output.get("data", {})
 
 
-def save_outputs(executed: str | Path, source: str | Path) -> None:
+def save_outputs(executed: str | Path, source: str | Path, ran_on: dict | None = None) -> None:
     """Put the outputs of an executed notebook back into its source, which changes in nothing else.
 
     Left out: the injected cell, progress bars, execution counts, memory addresses. A cell that was not run keeps its outputs.
+    `ran_on` (date, device, versions, seconds) goes into the notebook's metadata, under RAN_ON; settings.ini lets nbdev_clean keep it.
     The file is laid out as nbdev_clean lays it out. Raises: CourseError if the source changed since it was run."""
     executed, source = Path(executed), Path(source)
     ran = json.loads(executed.read_text(encoding="utf-8"))["cells"]
@@ -52,6 +55,8 @@ def save_outputs(executed: str | Path, source: str | Path) -> None:
         cell["execution_count"] = None
         if not is_skipped({**cell, "source": "".join(cell["source"])}, flags):
             cell["outputs"] = [clean_output(output) for output in twin["outputs"] if not is_progress_bar(output)]
+    if ran_on is not None:
+        notebook["metadata"][RAN_ON] = ran_on
     write_whole(source, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
@@ -66,6 +71,8 @@ def clean_output(output: dict) -> dict:
             output["data"][kind] = _without_addresses(value)
         if kind.startswith("image") and "svg" not in kind:
             output["data"][kind] = "".join(value).rstrip()
+        if kind == "image/png":
+            output["data"][kind] = slim_png(output["data"][kind])
     return output
 
 
