@@ -1,4 +1,4 @@
-"""AdamW, its parameter groups and the schedules: hand-worked steps, agreement with torch and transformers, errors."""
+"""AdamW, Muon, their parameter groups and the schedules: hand-worked steps, agreement with torch and transformers, errors."""
 
 import copy
 import io
@@ -8,9 +8,21 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+from transformers.optimization import (
+    get_cosine_schedule_with_warmup,
+    get_cosine_with_min_lr_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
 
-from microbert_course.training.optim import AdamW, cosine_schedule, linear_schedule, parameter_groups
+from microbert_course.training.optim import (
+    AdamW,
+    Muon,
+    cosine_schedule,
+    linear_schedule,
+    muon_groups,
+    orthogonalize,
+    parameter_groups,
+)
 
 SCHEDULES = pytest.mark.parametrize("schedule", [linear_schedule, cosine_schedule])
 
@@ -90,6 +102,24 @@ def test_the_state_survives_saving_and_loading():
     restored.load_state_dict(torch.load(file))
     assert torch.equal(train(model, restored, range(50, 100)), whole)
     assert not torch.equal(train(forgetful, AdamW(forgetful.parameters(), lr=1e-2), range(50, 100)), whole)
+
+
+def test_groups_with_settings_of_their_own_equal_torch_across_a_save():
+    "Each group its rate, betas, eps and decay; after 50 steps another optimizer goes on from the saved state."
+    ends = []
+    for optimizer_class in (AdamW, torch.optim.AdamW):
+        model = small_network()
+        decayed, spared = parameter_groups(model, 0.3)
+        groups = [{**decayed, "lr": 2e-2, "betas": (0.8, 0.95)}, {**spared, "lr": 5e-3, "eps": 1e-4}]
+        optimizer = optimizer_class(groups)
+        train(model, optimizer, range(50))
+        file = io.BytesIO()
+        torch.save(optimizer.state_dict(), file)
+        file.seek(0)
+        restored = optimizer_class([{"params": group["params"]} for group in groups], lr=1.0)
+        restored.load_state_dict(torch.load(file))
+        ends.append(train(model, restored, range(50, 100)))
+    assert torch.equal(*ends)
 
 
 def test_a_closure_is_called_with_gradients_and_its_loss_comes_back():
@@ -180,6 +210,16 @@ def test_schedules_equal_transformers_but_for_the_first_warmup_step(schedule, re
     assert ours[:10] == pytest.approx(theirs[1:11], abs=1e-12)
 
 
+def test_the_floor_of_the_cosine_equals_transformers():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = get_cosine_with_min_lr_schedule_with_warmup(optimizer, 10, 50, min_lr_rate=0.3)
+    for step in range(51):
+        if step >= 10:
+            assert scheduler.get_last_lr()[0] == pytest.approx(cosine_schedule(step, 50, 10, floor=0.3), abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
 @SCHEDULES
 def test_the_floor_is_reached_and_kept(schedule):
     "The way down ends at the floor, half of it lies before the middle, and who trains on after the end stays there."
@@ -215,3 +255,150 @@ def test_a_training_that_is_all_warmup_ends_at_the_floor(schedule):
 def test_impossible_schedules_stop_at_the_door(schedule, arguments, message):
     with pytest.raises(ValueError, match=message):
         schedule(**arguments)
+
+
+def quintic(sigma):
+    return 3.4445 * sigma - 4.7750 * sigma**3 + 2.0315 * sigma**5
+
+
+def random_matrix(rows, columns, dtype=torch.float64):
+    return torch.randn(rows, columns, dtype=dtype, generator=torch.Generator().manual_seed(rows))
+
+
+SHAPES = pytest.mark.parametrize(("rows", "columns"), [(7, 7), (5, 30), (30, 5), (1, 6), (6, 1)])
+
+
+@SHAPES
+def test_orthogonalize_keeps_the_directions_and_sends_each_singular_value_through_the_quintic(rows, columns):
+    "U f(S) V' from an SVD, f five times the quintic of the values over their root of summed squares: float64 rounding."
+    matrix = random_matrix(rows, columns)
+    left, sigma, right = torch.linalg.svd(matrix, full_matrices=False)
+    sigma = sigma / sigma.norm()
+    for _ in range(5):
+        sigma = quintic(sigma)
+    torch.testing.assert_close(orthogonalize(matrix), left * sigma @ right, rtol=0, atol=1e-10)
+
+
+@SHAPES
+def test_all_singular_values_come_out_near_one(rows, columns):
+    "Jordan et al. 2024: about 0.7 to 1.2; a hundredth and up gives 0.68 to 1.14. The scale does not matter."
+    for scale in (1e-4, 1.0, 1e4):
+        sigma = torch.linalg.svdvals(orthogonalize(scale * random_matrix(rows, columns)))
+        assert 0.68 < sigma.min() and sigma.max() < 1.14
+    assert torch.equal(orthogonalize(torch.zeros(rows, columns)), torch.zeros(rows, columns))  # and no NaN
+
+
+def test_orthogonalize_in_bfloat16_stays_within_its_few_digits():
+    matrix = random_matrix(20, 50)
+    assert (orthogonalize(matrix.bfloat16()).double() - orthogonalize(matrix)).abs().max() < 0.02
+
+
+def test_orthogonalize_refuses_what_is_no_matrix():
+    with pytest.raises(ValueError, match=r"shape \(3, 4, 5\) is no matrix"):
+        orthogonalize(torch.zeros(3, 4, 5))
+
+
+class Stack(nn.Module):
+    "Embedding, two blocks with norms, head: what `muon_groups` has to tell apart."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(11, 6)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6), nn.LayerNorm(6))
+                                    for _ in range(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, input_ids):
+        hidden = self.embedding(input_ids)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return self.head(hidden)
+
+
+def test_a_hundred_steps_of_muon_equal_torch_to_the_last_bit_across_a_save():
+    "torch.optim.Muon for the hidden matrices and AdamW for the rest against one Muon, saved and loaded half-way."
+    ours, theirs = Stack(), Stack()
+    optimizer = Muon(muon_groups(ours, 0.1, lr=0.02, adamw_lr=5e-3), betas=(0.8, 0.98))
+    train(ours, optimizer, range(50))
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    restored = Muon(muon_groups(ours, 0.0, lr=1.0, adamw_lr=1.0))
+    restored.load_state_dict(torch.load(file))
+    ours_weights = train(ours, restored, range(50, 100))
+
+    hidden, *rest = muon_groups(theirs, 0.1, lr=0.02, adamw_lr=5e-3)
+    for group in (hidden, *rest):
+        del group["use_muon"]
+    both = [torch.optim.Muon([hidden]), torch.optim.AdamW(rest, betas=(0.8, 0.98), foreach=False)]
+
+    class Both:
+        def zero_grad(self):
+            theirs.zero_grad()
+
+        def step(self):
+            for optimizer in both:
+                optimizer.step()
+
+    assert torch.equal(ours_weights, train(theirs, Both(), range(100)))
+
+
+def test_muon_steps_have_the_rate_as_their_length_and_tall_matrices_take_longer_ones():
+    "First step: momentum is a multiple of the gradient, so the step is rate · root(rows / columns) · orthogonal."
+    for rows, columns in ((4, 9), (12, 3)):
+        weight = nn.Parameter(torch.zeros(rows, columns))
+        weight.grad = random_matrix(rows, columns, torch.float32)
+        Muon([weight], lr=0.1, dtype=torch.float32).step()
+        step = 0.1 * max(1, rows / columns) ** 0.5 * orthogonalize(weight.grad)
+        torch.testing.assert_close(weight.detach(), -step)
+
+
+def test_muon_decay_is_apart_from_the_gradient():
+    weight = nn.Parameter(torch.ones(2, 3))
+    weight.grad = torch.zeros(2, 3)
+    Muon([weight], lr=0.1, weight_decay=0.5).step()
+    torch.testing.assert_close(weight.detach(), torch.full((2, 3), 0.95))
+
+
+def test_muon_groups_hold_every_parameter_once_and_only_block_matrices_are_muons():
+    model = Stack()
+    hidden, others, vectors = muon_groups(model, 0.1, lr=0.02, adamw_lr=1e-3)
+    assert [tuple(p.shape) for p in hidden["params"]] == [(9, 6), (6, 9)] * 2
+    assert [tuple(p.shape) for p in others["params"]] == [(11, 6), (3, 6)]
+    assert sum(len(group["params"]) for group in (hidden, others, vectors)) == len(list(model.parameters()))
+    assert [(g["lr"], g["weight_decay"], g["use_muon"]) for g in (hidden, others, vectors)] == [
+        (0.02, 0.1, True), (1e-3, 0.1, False), (1e-3, 0.0, False)]
+    with pytest.raises(ValueError, match="Sequential has no trainable matrix inside an nn.ModuleList"):
+        muon_groups(small_network(), 0.1, lr=0.02, adamw_lr=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(momentum=1.0), "momentum 1.0 is not at least 0 and below 1"),
+        (dict(momentum=math.nan), "momentum nan is not"),
+        (dict(lr=-0.1), "lr -0.1 is not a learning rate"),
+        (dict(weight_decay=-1), "weight_decay -1 is negative"),
+    ],
+)
+def test_bad_settings_of_muon_stop_at_the_door(settings, message):
+    matrix = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(ValueError, match=message):
+        Muon([matrix], **settings)
+    with pytest.raises(ValueError, match=message):
+        Muon([{"params": [matrix], **settings}])
+
+
+def test_muon_refuses_a_vector_and_keeps_no_half_added_group():
+    vector = nn.Parameter(torch.ones(3))
+    with pytest.raises(ValueError, match=r"shape \(3,\) is no matrix: put it into a group with use_muon=False"):
+        Muon([vector])
+    optimizer = Muon([nn.Parameter(torch.ones(2, 2))])
+    with pytest.raises(ValueError, match="is no matrix"):
+        optimizer.add_param_group({"params": [vector]})
+    assert len(optimizer.param_groups) == 1
+    optimizer.add_param_group({"params": [vector], "use_muon": False})
+    vector.grad = torch.ones(3)
+    optimizer.step()
+    assert (vector < 1).all()
