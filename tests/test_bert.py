@@ -117,6 +117,16 @@ def test_predict_at_gives_the_rows_of_the_full_logits():
     torch.testing.assert_close(model(**batch, predict_at=predict_at), model(**batch).flatten(0, 1)[predict_at])
 
 
+def test_features_are_all_but_the_last_product():
+    "Hidden-sized, at the asked places alone; times the tied matrix and plus the bias, they are what forward answers."
+    model, batch = make_model(), make_batch()
+    predict_at = torch.tensor([13, 0, 8])
+    features = model.features(**batch, predict_at=predict_at)
+    assert features.shape == (3, CONFIG.hidden_size) and model.features(**batch).shape == (3, 7, CONFIG.hidden_size)
+    scores = features @ model.bert.embeddings.word.weight.T + model.head.bias
+    torch.testing.assert_close(scores, model(**batch, predict_at=predict_at))
+
+
 def test_padding_changes_nothing_for_real_tokens():
     model, batch = make_model(), make_batch()
     other = batch["input_ids"].where(batch["attention_mask"].bool(), 6)

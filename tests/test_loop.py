@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
@@ -335,3 +336,116 @@ def test_a_killed_run_can_be_read(tmp_path, write):
     MicroBertForMaskedLM.from_pretrained(partial)
     json.loads((partial / "history.json").read_text())
     AutoTokenizer.from_pretrained(partial)
+
+
+# --- the small parts
+
+def test_the_order_of_an_epoch_is_a_permutation_of_its_own():
+    orders = [loop.epoch_order(seed, epoch, 20).tolist() for seed, epoch in [(0, 0), (0, 1), (1, 0)]]
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert len(set(map(tuple, orders))) == 3
+    assert loop.epoch_order(0, 1, 20).tolist() == orders[1]
+
+
+def test_the_loss_inside_is_that_of_the_whole_models_scores(config, data):
+    "Padding or not: the surprise at the hidden tokens summed up, and how many had the highest score."
+    rows = data.train_ids[:5].copy()
+    rows[0, 6:] = 0
+    batch = loop.make_batch(rows, data.tokenizer, 0.5, seed=0)
+    model = loop.build_model(config, len(data.tokenizer)).eval()
+    loss, num_correct = loop.MaskedLMLoss(model)(*batch.tensors("cpu"))
+    hidden = batch.labels != -100
+    logits = model(batch.input_ids, batch.attention_mask)[hidden]
+    torch.testing.assert_close(loss, F.cross_entropy(logits, batch.labels[hidden], reduction="sum"))
+    assert num_correct == (logits.argmax(-1) == batch.labels[hidden]).sum() and batch.num_predicted > 0
+
+
+def test_a_part_in_which_nothing_is_hidden_adds_zero(config, data):
+    "One row of a batch may hide nothing; its share of loss and gradient is 0, and every parameter still gets a gradient."
+    batch = loop.make_batch(data.train_ids[:2], data.tokenizer, 0.5, seed=0)
+    batch.labels[:] = -100
+    model = loop.build_model(config, len(data.tokenizer))
+    loss, num_correct = loop.MaskedLMLoss(model)(*batch.tensors("cpu"))
+    loss.backward()
+    assert loss.item() == 0 and num_correct.item() == 0
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_the_tokenizer_learns_from_the_training_texts_alone(tmp_path):
+    "As many of them as the configuration says; the validation texts become ids with what was learned there."
+    from microbert_course.data.sources import load
+
+    (tmp_path / "texts.txt").write_text("\n".join(f"word{i:03} is here" for i in range(100)))
+    config = preset("tour", data=str(tmp_path / "texts.txt"), tokenizer="words", vocab_size=500, max_seq_len=8, max_texts=30)
+    prepared = loop.prepare_data(config)
+    seen = {text.split()[0] for text in load(config.data, "train")["text"][:30]}
+    assert {word for word in prepared.tokenizer.get_vocab() if word.startswith("word")} == seen
+    assert prepared.train_ids.shape == (30, 8)
+    unknown = prepared.tokenizer.unk_token_id
+    assert prepared.validation_ids[:, 1].tolist() == [unknown] * len(load(config.data, "validation"))
+
+
+def test_an_evaluation_hides_berts_share_whatever_a_run_trains_with(data):
+    batches = loop.evaluation_batches(np.tile(data.train_ids, (10, 1)), data.tokenizer)
+    num_special = len(data.tokenizer.all_special_ids)
+    words = sum(int(((batch.labels != -100) | (batch.input_ids >= num_special)).sum()) for batch in batches)
+    share = sum(batch.num_predicted for batch in batches) / words
+    assert loop.EVALUATION_MASKING == 0.15 == pytest.approx(share, abs=0.01)  # about 5 standard errors
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_names_step_and_rate(config, loss):
+    loop.check_finite(1e30, "loss", 7, config)
+    with pytest.raises(CourseError, match=r"the validation loss is -?(nan|inf) at step 7: lower the learning rate \(now 0.01\)"):
+        loop.check_finite(loss, "validation loss", 7, config)
+
+
+@pytest.mark.parametrize(("schedule", "quarter"), [("linear", 0.75), ("cosine", (1 + math.cos(math.pi / 4)) / 2)])
+def test_the_rate_of_a_step_follows_the_named_schedule(schedule, quarter):
+    "Up over 4 steps, then down to a tenth over 8: half of the way down is the mean of peak and floor, for both."
+    config = preset("tour", schedule=schedule, learning_rate=2.0, warmup_steps=4, num_steps=12, floor=0.1)
+    rates = [loop.learning_rate_at(step, config) for step in range(12)]
+    assert rates[:5] == sorted(rates[:5]) and rates[4:] == sorted(rates[4:], reverse=True)
+    assert max(rates) == pytest.approx(2.0) and min(rates[4:]) >= 0.2
+    for share in (0.5, quarter):
+        assert any(rate == pytest.approx(0.2 + 1.8 * share) for rate in rates[4:])
+
+
+def test_the_plot_shows_both_losses_and_the_line_to_beat():
+    train = [{"step": step, "loss": 5.0 - step} for step in range(3)]
+    ax = loop.plot_history({"unigram_loss": 4.5, "train": train, "validation": [{"step": 2, "loss": 3.5, "accuracy": 0.1}]})
+    raw, smooth, validation, unigram = ax.get_lines()
+    assert list(raw.get_ydata()) == [5, 4, 3] and list(smooth.get_ydata()) == [5, 4.5, 3.5]  # each with the one before it
+    assert list(validation.get_xydata()[0]) == [2, 3.5] and set(unigram.get_ydata()) == {4.5}
+    assert ax.get_ylabel() == "loss (nats per hidden token)"
+
+
+def test_a_state_gets_its_weights_last(config, data, tmp_path, monkeypatch):
+    "So a folder with weights always opens; one whose writing was cut short has none."
+    model = loop.build_model(config, len(data.tokenizer))
+    history = {"unigram_loss": 4.5, "train": [{"step": 0, "loss": 5.0}], "validation": []}
+    monkeypatch.setattr(model, "save_pretrained", lambda folder: seen.extend(path.name for path in folder.iterdir()))
+    seen = []
+    loop.write_state(tmp_path, model, data.tokenizer, config, history)
+    assert {"tokenizer.json", "training.json", "history.json", "loss.png"} <= set(seen)
+    monkeypatch.undo()
+    history["train"].append({"step": 1, "loss": 4.0})
+    loop.write_state(tmp_path, model, data.tokenizer, config, history)
+    assert json.loads((tmp_path / "history.json").read_text()) == history
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path).num_parameters() > 0
+
+
+def test_a_run_answers_what_its_folder_holds(config, data, tmp_path):
+    result = loop.pretrain(config, tmp_path / "run", data=data, progress=False)
+    assert isinstance(result, loop.RunResult) and result.folder == tmp_path / "run" and not result.model.training
+    assert result.history == json.loads((result.folder / "history.json").read_text())
+    saved = MicroBertForMaskedLM.from_pretrained(result.folder)
+    assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), result.model.parameters(), strict=True))
+
+
+def test_whoever_asks_sees_the_model_after_each_evaluation(config, data, tmp_path):
+    "With the newest score, before the run goes on."
+    seen = []
+    result = loop.pretrain(config, tmp_path / "run", data=data, progress=False,
+                           on_evaluation=lambda model, score: seen.append((type(model), dict(score))))
+    assert seen == [(MicroBertForMaskedLM, score) for score in result.history["validation"]]

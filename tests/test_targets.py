@@ -38,11 +38,11 @@ def trained(preset):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_v0_gets_below_frequencies():
-    "6.50 nats in 60 CPU-seconds of a quiet core; a busy machine may need half as much again for the same updates."
+def test_v0_gets_below_frequencies_in_its_time():
+    "6.42 nats in 75 CPU-seconds of a quiet core; a busy machine may need half as much again for the same updates."
     reached = trained("v0")
-    assert reached["loss"] <= 6.50 < reached["unigram"]
-    assert reached["cpu_s"] < 90
+    assert reached["loss"] <= 6.42 < reached["unigram"]
+    assert reached["cpu_s"] < 112
 
 
 @pytest.mark.slow
@@ -50,4 +50,4 @@ def test_v0_gets_below_frequencies():
 def test_the_tour_reads_context():
     "0.5 nats below unigram is promised, but 0.53 can be had by repeating the pieces that were left standing: context is more."
     reached = trained("tour")
-    assert reached["loss"] <= reached["unigram"] - 1.0
+    assert reached["loss"] <= reached["unigram"] - 1.4

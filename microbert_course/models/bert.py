@@ -49,7 +49,7 @@ class MicroBertConfig:
     type_vocab_size: int = 2  # segments: BERT tells its first sentence from its second
     dropout: float = 0.0
     pad_token_id: int = 0
-    initializer_range: float = 0.02  # standard deviation of every weight matrix at the start
+    initializer_range: float = 0.02  # standard deviation of fresh matrices in MicroBertForMaskedLM and in Pooler
     layer_norm_eps: float = 1e-12
 
     def __post_init__(self):
@@ -141,7 +141,9 @@ def mean_pool(
 
 # %% ../../nbs/1_foundations/05_bert.ipynb #c291bc0e
 class MicroBert(nn.Module):
-    "The encoder: token ids in, one vector a token out (Devlin et al. 2019, §3)."
+    """The encoder: token ids in, one vector a token out (Devlin et al. 2019, §3).
+
+    A fresh one has PyTorch's random weights, but for its pooler; BERT's are drawn by `MicroBertForMaskedLM`, or loaded."""
 
     def __init__(
         self,

@@ -54,9 +54,13 @@ class PreNorm(nn.Module):
 
 # %% ../../nbs/1_foundations/04_transformer_block.ipynb #ca8cc8bd
 class TransformerBlock(nn.Module):
-    "Tokens look at one another, then each thinks alone; the two residual branches are handed in."
+    "Tokens look at one another, then each is worked on alone; its two branches are handed in (Vaswani et al. 2017, §3.1)."
 
-    def __init__(self, attention: nn.Module, feed_forward: nn.Module):
+    def __init__(
+        self,
+        attention: nn.Module,     # residual branch around attention: `PostNorm` or `PreNorm`
+        feed_forward: nn.Module,  # residual branch around a map of each token alone
+    ):
         super().__init__()
         self.attention, self.feed_forward = attention, feed_forward
 

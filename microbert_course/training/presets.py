@@ -26,10 +26,10 @@ class PretrainConfig:
     dropout: float = 0.0  # share dropped in training; more than one epoch makes it useful
     initializer_range: float = 0.02  # standard deviation of the weights at the start
     # what is learned from
-    mlm_probability: float = 0.25  # share of tokens hidden in training; validation always hides 0.15
+    mlm_probability: float = 0.35  # share of tokens hidden in training; validation always hides 0.15
     batch_size: int = 96  # texts an update, over all processes and micro-batches
     gradient_accumulation_steps: int = 1  # micro-batches an update and process: less memory, same result
-    num_steps: int = 500  # updates
+    num_steps: int = 600  # updates
     # how it is learned
     learning_rate: float = 8e-3  # at its peak
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls after warmup
@@ -37,7 +37,7 @@ class PretrainConfig:
     floor: float = 0.0  # share of the peak rate left at the end
     weight_decay: float = 0.01  # on matrices; biases and norms are spared
     beta1: float = 0.9  # AdamW's memory of the gradient
-    beta2: float = 0.98  # AdamW's memory of its square
+    beta2: float = 0.95  # AdamW's memory of its square
     max_grad_norm: float = 1.0  # longer gradients are shortened to this
     # how it is run
     seed: int = 0  # weights, order and masks
@@ -81,8 +81,8 @@ PRESETS = {
     "tour": PretrainConfig(),
     "v0": PretrainConfig(
         tokenizer="words", vocab_size=10_000, max_seq_len=128, hidden_size=4, intermediate_size=16,
-        initializer_range=0.05, mlm_probability=0.15, batch_size=32, num_steps=600, learning_rate=3e-2, weight_decay=0.0,
-        beta2=0.999,
+        initializer_range=0.05, mlm_probability=0.15, batch_size=32, num_steps=1_500, learning_rate=4e-2, warmup_steps=200,
+        weight_decay=0.0, beta2=0.999,
     ),
 }
 
