@@ -10,6 +10,7 @@ import pytest
 
 from microbert_course.lessons.check import check, main
 from microbert_course.lessons.readme import render_readme
+from microbert_course.lessons.results import MIME
 
 SETTINGS = """[DEFAULT]
 repo = tiny-course
@@ -27,6 +28,7 @@ recursive = True
 black_formatting = False
 update_pyproject = False
 allowed_cell_metadata_keys = tags
+allowed_metadata_keys = microbert
 """
 
 
@@ -36,9 +38,9 @@ def cell(source, kind="code", outputs=(), **metadata):
             "source": source.splitlines(keepends=True), **code}
 
 
-def write_notebook(path, *cells):
+def write_notebook(path, *cells, **metadata):
     path.parent.mkdir(parents=True, exist_ok=True)
-    notebook = {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    notebook = {"cells": list(cells), "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -49,7 +51,7 @@ def printed(text):
 LESSON = (
     cell("# Adding\n\n> Adds.", "markdown"),
     cell("#| default_exp sums.adding"),
-    cell("#| export\ndef add(a, b):\n    return a + b"),
+    cell("#| export\ndef add(a, b):\n    'The sum.'\n    return a + b"),
     cell("size = 3  # quick: 2", tags=["parameters"]),
     cell("print(add(size, 1))", outputs=[printed("4\n")]),
 )
@@ -64,6 +66,8 @@ def honest(tmp_path_factory):
     write_notebook(root / "nbs/index.ipynb", cell("# Tiny\n\nStart with [adding](1_sums/01_adding.ipynb).", "markdown"))
     write_notebook(root / "exercises/01_adding.ipynb", cell("# Your turn", "markdown"), cell("add = ..."))
     (root / "tiny_course").mkdir()
+    (root / "tests").mkdir()
+    (root / "tests/test_adding.py").write_text("from tiny_course.sums.adding import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n")
     (root / "tiny_course/plain.py").write_text('"Written by hand."\n')
     export = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"
     subprocess.run([sys.executable, "-c", export], cwd=root, check=True)
@@ -146,8 +150,62 @@ def test_an_exercise_with_outputs_is_refused(root):
 
 def test_a_damaged_notebook_is_one_line(root):
     (root / "nbs/1_sums/01_adding.ipynb").write_text('{"cells": [')
-    assert any(fault.startswith("nbs/1_sums/01_adding.ipynb: is damaged") for fault in check(root))
-    assert all("\n" not in fault for fault in check(root))
+    faults = check(root)
+    assert sum("01_adding.ipynb: is damaged" in fault for fault in faults) == 1
+    assert all("\n" not in fault for fault in faults)
+
+
+SHOWN = {"output_type": "display_data", "metadata": {}, "data": {MIME: {"total": 4}, "text/plain": ["total  4"]}}
+RAN_ON = {"date": "2026-11-22", "device": "cpu", "dtype": "float32", "python": "3.12.1", "seconds": 1.5, "torch": "2.13.0"}
+
+
+def write_numbers(root, total=4, prose="four", bands=4):
+    "The lesson records a total, and its text quotes it; when and on what it ran is in its metadata, which nbdev_clean keeps."
+    write_notebook(root / "nbs/1_sums/01_adding.ipynb", *LESSON[:4],
+                   cell(f"In all <!--=total-->{prose}<!--/-->.", "markdown"),
+                   cell("print(add(size, 1))", outputs=[{**SHOWN, "data": {**SHOWN["data"], MIME: {"total": total}}}]), microbert=RAN_ON)
+    band = {"numbers": {"total": {"low": bands, "high": bands, "values": [bands] * 5}}}
+    (root / "tests/bands.json").write_text(json.dumps({"01_adding": {"quick cpu float32": band, "full cpu float32": band}} if bands else {}))
+
+
+def test_numbers_that_hold_have_no_fault(root):
+    write_numbers(root, prose="4")
+    assert check(root) == []
+
+
+@pytest.mark.parametrize(("planted", "fault"), [
+    ({"prose": "four"}, "nbs/1_sums/01_adding.ipynb: the text says 'four' where total is '4'; run `make export`"),
+    ({"prose": "4", "bands": None}, "01_adding: no band (quick cpu float32) for total; run `microbert lessons bands 01 --quick`"),
+    ({"prose": "4", "bands": 5}, "01_adding: total is 4, outside the one value 5 of its band (full cpu float32); "
+                                 "find what changed it, or run `microbert lessons bands 01` if it was meant"),
+])
+def test_a_number_that_does_not_hold_is_refused(root, planted, fault):
+    write_numbers(root, **planted)
+    assert check(root) == [fault]
+
+
+def test_writing_the_readme_fills_the_numbers_of_every_page(root, capsys):
+    write_numbers(root)
+    write_notebook(root / "nbs/index.ipynb", cell("It is <!--=01/total:.1f-->?<!--/-->.", "markdown"))
+    assert main(["--root", str(root), "--write-readme"]) == 0
+    assert check(root) == []
+    assert "It is <!--=01/total:.1f-->4.0<!--/-->." in (root / "README.md").read_text()
+    write_notebook(root / "nbs/index.ipynb", cell("It is <!--=01/sum-->?<!--/-->.", "markdown"))
+    capsys.readouterr()
+    assert main(["--root", str(root), "--write-readme"]) == 1
+    assert capsys.readouterr().out == "nbs/index.ipynb: the number <!--=01/sum--> cannot be filled: 01 has no 'sum'; at 'sum' there is total\n"
+
+
+def test_damaged_bands_are_one_line(root):
+    (root / "tests/bands.json").write_text("{")
+    (fault,) = check(root)
+    assert fault.startswith("tests/bands.json is damaged (") and "; restore it" in fault
+
+
+def test_an_exported_name_without_a_test_is_refused(root):
+    "tests/test_public_names.py plants the other faults of names."
+    (root / "tests/test_adding.py").unlink()
+    assert check(root) == ["tiny_course/sums/adding.py: no test uses add; import and use it in a file under tests/"]
 
 
 def test_a_readme_that_is_not_the_index_is_refused(root):

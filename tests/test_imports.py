@@ -1,5 +1,6 @@
 """Importing the package needs neither nbdev nor Jupyter, and its core needs no more than the six libraries it names."""
 
+import json
 import subprocess
 import sys
 
@@ -10,58 +11,53 @@ AUTHORING = ["nbdev", "fastcore", "execnb", "IPython", "ipykernel", "ipywidgets"
 CORE = ["torch", "numpy", "safetensors", "tokenizers", "transformers", "accelerate"]
 NEEDS_JUPYTER = ["microbert_course.lessons.engine"]  # it is what runs notebooks; lessons.runner imports it when it does
 
-# python -c WALK folder-to-import-from package names-that-cannot-be-imported: prints a line for every module that fails
+# imports every module of the packages named; prints a line for each, after `refuse` was put in the way of some imports
 WALK = """
-import importlib, pkgutil, sys
+import importlib, json, pkgutil, sys
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in sys.argv[3].split(","):
-            raise ImportError(f"{name} is not installed")
-
-sys.path.insert(0, sys.argv[1])
-sys.meta_path.insert(0, Missing())
-package = importlib.import_module(sys.argv[2])
-for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-    try:
-        importlib.import_module(module.name)
-    except ImportError as error:
-        print(f"{module.name}: {error}")
-    else:
-        print(f"imported {module.name}")
-"""
-
-# python -c GUARD folder-to-import-from package rooms allowed: the package's own import statements may name nothing else
-GUARD = """
-import builtins, importlib, pkgutil, sys
-
-folder, package, rooms, allowed = sys.argv[1:]
-allowed = {package, *allowed.split(","), *sys.stdlib_module_names}
-plain_import = builtins.__import__
-
-def watched(name, globals=None, locals=None, fromlist=(), level=0):
-    importer = (globals or {}).get("__name__") or ""
-    if importer.startswith(package + ".") and level == 0 and name.partition(".")[0] not in allowed:
-        raise ImportError(f"{importer} imports {name}")
-    return plain_import(name, globals, locals, fromlist, level)
-
+folder, packages, {arguments} = json.loads(sys.argv[1])
 sys.path.insert(0, folder)
-builtins.__import__ = watched
-for room in rooms.split(","):
-    found = importlib.import_module(f"{package}.{room}")
-    for module in pkgutil.walk_packages(found.__path__, found.__name__ + "."):
+{refuse}
+for name in packages:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
         try:
             importlib.import_module(module.name)
         except ImportError as error:
-            print(f"{module.name}: {error}")
+            print(f"{{module.name}}: {{error}}")
         else:
-            print(f"imported {module.name}")
+            print(f"imported {{module.name}}")
 """
+
+# these names cannot be imported, by anybody
+MISSING = WALK.format(arguments="missing", refuse="""
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Missing())
+""")
+
+# the package's own import statements may name nothing but these and the standard library; what it imports may
+GUARD = WALK.format(arguments="allowed", refuse="""
+import builtins
+
+own, plain_import = packages[0].partition(".")[0], builtins.__import__
+
+def watched(name, globals=None, locals=None, fromlist=(), level=0):
+    importer = (globals or {}).get("__name__") or ""
+    if importer.startswith(own + ".") and level == 0 and name.partition(".")[0] not in {own, *allowed, *sys.stdlib_module_names}:
+        raise ImportError(f"{importer} imports {name}")
+    return plain_import(name, globals, locals, fromlist, level)
+
+builtins.__import__ = watched
+""")
 
 
 def run(script, *arguments):
     "The script's lines, sorted into modules that were imported and modules that were not."
-    answer = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
+    answer = subprocess.run([sys.executable, "-c", script, json.dumps(arguments)], capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr
     lines = answer.stdout.splitlines()
     imported = [line.removeprefix("imported ") for line in lines if line.startswith("imported ")]
@@ -87,21 +83,21 @@ def plant(folder, **modules):
 
 def test_every_module_imports_without_nbdev_and_jupyter(course):
     "The modules that run notebooks are the one exception, and the list of them holds no module that has no need to be there."
-    imported, failed = run(WALK, course, "microbert_course", ",".join(AUTHORING))
+    imported, failed = run(MISSING, course, ["microbert_course"], AUTHORING)
     assert "microbert_course.models.attention" in imported and "microbert_course.cli.main" in imported
     assert sorted(line.partition(":")[0] for line in failed) == NEEDS_JUPYTER, "\n".join(failed)
 
 
 def test_the_walk_finds_a_planted_import_of_fastcore(tmp_path):
     folder = plant(tmp_path, models="from fastcore.test import test_eq\n", data="import json\n")
-    imported, failed = run(WALK, folder, "planted_course", ",".join(AUTHORING))
+    imported, failed = run(MISSING, folder, ["planted_course"], AUTHORING)
     assert failed == ["planted_course.models.module: fastcore is not installed"]
     assert "planted_course.data.module" in imported
 
 
 def test_the_core_imports_six_libraries_and_no_others(course):
     "`datasets`, matplotlib and tqdm, for example, are imported where they are used."
-    imported, failed = run(GUARD, course, "microbert_course", "data,models,training", ",".join(CORE))
+    imported, failed = run(GUARD, course, [f"microbert_course.{room}" for room in ("data", "models", "training")], CORE)
     assert "microbert_course.models.bert" in imported and "microbert_course.training.loop" in imported
     assert failed == []
 
@@ -109,5 +105,5 @@ def test_the_core_imports_six_libraries_and_no_others(course):
 @pytest.mark.parametrize("name", ["datasets", "matplotlib.pyplot", "tqdm"])
 def test_the_guard_finds_a_planted_import(tmp_path, name):
     folder = plant(tmp_path, training=f"import {name}\n")
-    _, failed = run(GUARD, folder, "planted_course", "training", ",".join(CORE))
+    _, failed = run(GUARD, folder, ["planted_course.training"], CORE)
     assert failed == [f"planted_course.training.module: planted_course.training.module imports {name}"]

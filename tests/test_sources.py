@@ -108,6 +108,12 @@ def test_rows_of_equal_keys_stay_together_whatever_their_text():
         split_indices(texts, 12, keys=films[1:])
 
 
+@pytest.mark.parametrize("num_validation", [-1, 4])
+def test_a_number_to_hold_out_that_is_not_there_is_told(num_validation):
+    with pytest.raises(ValueError, match=f"num_validation {num_validation} of 3 texts: hold out 0 to 3"):
+        split_indices(["a", "b", "c"], num_validation)
+
+
 def runs_of_five(text):
     words = text.lower().split()
     return {tuple(words[i:i + 5]) for i in range(len(words) - 4)}
@@ -152,6 +158,8 @@ def test_near_duplicates_know_all_that_duplicate_key_knows():
 def test_a_threshold_that_would_miss_near_copies_is_refused():
     with pytest.raises(ValueError, match="threshold 0.4 is outside 0.5 to 1"):
         near_duplicates(["a", "b"], 0.4)
+    with pytest.raises(ValueError, match="shingle_size 0 makes runs without words"):
+        near_duplicates(["a", "b"], shingle_size=0)
 
 
 @pytest.mark.parametrize(("name", "content"), [

@@ -92,10 +92,12 @@ class LessonsRun:
 
     def run_one(self, path: Path) -> bool:  # whether it ran to its end
         "Run one lesson and print its line."
+        from microbert_course.lessons.bands import outside, read_bands
         from microbert_course.lessons.outputs import save_outputs
+        from microbert_course.lessons.prose import fill_pages
         from microbert_course.lessons.runner import LessonFailed, run_lesson
 
-        executed = runs_dir() / "lessons" / path.name
+        executed, root = runs_dir() / "lessons" / path.name, root_of(path)
         try:
             with CellBar() as bar:
                 report = run_lesson(path, executed, profile="quick" if self.quick else "full", on_progress=bar,
@@ -103,17 +105,75 @@ class LessonsRun:
         except LessonFailed as fault:
             print(f"FAILED {fault}", flush=True)
             return False
-        if self.save:
-            save_outputs(report.executed, path)
+        faults = outside(read_bands(root), path.stem, report.profile, report.about, report.results) if root else []
+        if self.save and not faults:
+            save_outputs(report.executed, path, report.ran_on())
+            own = f"{path.resolve().relative_to(root).as_posix()}: " if root else ""  # other pages are for lessons.check to name
+            faults = [fault for fault in fill_pages(root) if fault.startswith(own)] if root else []
+        if faults:
+            print(*(f"FAILED {fault}" for fault in faults), sep="\n", flush=True)
+            return False
         print(f"{report.seconds:6.1f} s  {path.stem}  {'saved' if self.save else shown(report.executed)}", flush=True)
         return True
 
 
 @dataclass
-class Lessons:
-    """The lessons: list them, run them."""
+class LessonsBands:
+    """Run lessons with several seeds and record the range that each headline number may fall in, in tests/bands.json."""
 
-    command: Annotated[LessonsList, tyro.conf.subcommand("list")] | Annotated[LessonsRun, tyro.conf.subcommand("run")]
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Numbers (09), names (09_pretraining) or paths; none = every lesson that records numbers."""
+    seeds: int = 5
+    """How many runs: seeds 0, 1, 2, …"""
+    quick: bool = False
+    """Use the small sizes, whose ranges the automatic tests hold the lessons to."""
+    cell_limit_s: float = 600
+    """Seconds that a cell may take."""
+    notebook_limit_s: float = 1800
+    """Seconds that a notebook may take."""
+
+    def run(self) -> None:
+        "Run them in order; the file is written after each lesson, and the ones after a failed lesson are run all the same."
+        from microbert_course.lessons import catalogue
+        from microbert_course.lessons.bands import LEAST_SEEDS
+
+        if self.seeds < LEAST_SEEDS:
+            raise CourseError(f"--seeds {self.seeds} says too little about how far a number strays: give at least {LEAST_SEEDS}")
+        lessons = [catalogue.find(name) for name in self.names]
+        lessons = lessons or [lesson for lesson in catalogue.lessons() if "show_results(" in lesson.path.read_text(encoding="utf-8")]
+        failed = [lesson.path.stem for lesson in lessons if not self.run_one(lesson)]
+        if failed:
+            raise CourseError(f"no bands for {len(failed)} of {len(lessons)} lessons: {', '.join(failed)}")
+
+    def run_one(self, lesson) -> bool:  # whether its bands were made
+        "Run one lesson with every seed and print its line."
+        from microbert_course.lessons.bands import band_lesson, bands_path
+        from microbert_course.lessons.runner import run_lesson
+
+        def run(path: Path, parameters: dict):
+            with CellBar() as bar:
+                return run_lesson(path, runs_dir() / "bands" / path.name, profile=profile, on_progress=bar, parameters=parameters,
+                                  cell_limit_s=self.cell_limit_s, notebook_limit_s=self.notebook_limit_s)
+
+        root, profile = root_of(lesson.path), "quick" if self.quick else "full"
+        try:
+            if root is None:
+                raise CourseError(f"{shown(lesson.path)} is outside the course's nbs/, so it has no bands: name a lesson of the course")
+            key = band_lesson(root, lesson, profile, list(range(self.seeds)), run)
+        except CourseError as error:
+            print(f"FAILED {error}", flush=True)
+            return False
+        place = f"{key}, {self.seeds} seeds, in {shown(bands_path(root))}" if key else "records no numbers, so it has no bands"
+        print(f"{lesson.path.stem}  {place}", flush=True)
+        return True
+
+
+@dataclass
+class Lessons:
+    """The lessons: list them, run them, record how far their numbers stray."""
+
+    command: (Annotated[LessonsList, tyro.conf.subcommand("list")] | Annotated[LessonsRun, tyro.conf.subcommand("run")]
+              | Annotated[LessonsBands, tyro.conf.subcommand("bands")])
 
     def run(self) -> None:
         "Run the command that was chosen."
@@ -142,6 +202,12 @@ class CellBar:
 
     def __exit__(self, *_) -> None:
         self.bar.close()
+
+
+def root_of(path: Path) -> Path | None:
+    "The checkout whose nbs/ a notebook is in; None for a notebook elsewhere."
+    return next((folder for folder in path.resolve().parents if (folder / "settings.ini").is_file()
+                 and path.resolve().is_relative_to(folder / "nbs")), None)
 
 
 def shown(path: Path) -> str:

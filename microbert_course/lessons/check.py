@@ -16,9 +16,15 @@ from pathlib import Path
 
 from microbert_course.errors import CourseError
 from microbert_course.files import write_whole
+from microbert_course.lessons.bands import read_bands, saved_faults
+from microbert_course.lessons.catalogue import lesson_paths
 from microbert_course.lessons.cells import CellFault, first_line, is_code, read_notebook, test_flags
+from microbert_course.lessons.outputs import RAN_ON
 from microbert_course.lessons.parameters import check_parameters, find_parameters, quick_values
+from microbert_course.lessons.prose import all_results, fill_pages, number_faults, pages
+from microbert_course.lessons.public_names import public_name_faults
 from microbert_course.lessons.readme import broken_links, render_readme
+from microbert_course.lessons.results import recorded
 from microbert_course.paths import course_root
 
 MAX_BYTES = 400_000
@@ -41,6 +47,11 @@ def check(root: Path) -> list[str]:
         faults += [] if faults else check_export(root, copy)
         for path in notebook_paths(root):
             faults += [f"{path.relative_to(root).as_posix()}: {fault}" for fault in check_notebook(path, root, copy)]
+    try:
+        faults += check_numbers(root) + public_name_faults(root, library(root))
+    except CourseError as error:  # a damaged notebook has been named above, as a notebook
+        what, _, remedy = str(error).replace(f"{root}{os.sep}", "").partition("): ")
+        faults += [] if ".ipynb" in what else [f"{what}); {remedy}"]
     return faults + check_readme(root)
 
 
@@ -150,6 +161,18 @@ def _parameter_faults(path: Path, cells: list[dict]) -> list[str]:
     return []
 
 
+def check_numbers(root: Path) -> list[str]:
+    "Headline numbers have bands and the saved ones are within them; numbers in prose are those of the results."
+    saved = {}
+    for path in lesson_paths(root):
+        notebook = read_notebook(path)
+        saved[path.stem] = notebook["metadata"].get(RAN_ON, {}), recorded(notebook["cells"])
+    faults, results = saved_faults(read_bands(root), saved), all_results(root)
+    for path in pages(root):
+        faults += [f"{path.relative_to(root).as_posix()}: {fault}" for fault in number_faults(path, results)]
+    return faults
+
+
 def check_readme(root: Path) -> list[str]:
     "README.md is what nbs/index.ipynb renders to, and its links lead somewhere."
     index, readme = root / "nbs" / "index.ipynb", root / "README.md"
@@ -169,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     "The command line; the status for the shell comes back."
     parser = argparse.ArgumentParser(prog="python -m microbert_course.lessons.check", description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, help="the checkout (default: the one this package was installed from)")
-    parser.add_argument("--write-readme", action="store_true", help="write README.md from nbs/index.ipynb and stop")
+    parser.add_argument("--write-readme", action="store_true", help="fill the numbers in prose, write README.md from nbs/index.ipynb and stop")
     arguments = parser.parse_args(argv)
     started = time.monotonic()
     try:
@@ -177,8 +200,10 @@ def main(argv: list[str] | None = None) -> int:
         if not (root / "settings.ini").is_file():
             raise CourseError(f"{root} holds no settings.ini: give the folder of the checkout with --root")
         if arguments.write_readme:
+            faults = fill_pages(root)
             write_whole(root / "README.md", render_readme(root / "nbs" / "index.ipynb"))
-            return 0
+            print(*faults, sep="\n", end="\n" if faults else "")
+            return 1 if faults else 0
         faults = check(root)
     except CourseError as error:
         faults = [str(error)]

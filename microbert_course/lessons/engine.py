@@ -2,6 +2,7 @@
 
 The one module of the package that imports papermill and Jupyter; `runner` imports it when a lesson is run."""
 
+import ast
 import contextlib
 import logging
 import os
@@ -24,6 +25,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from microbert_course.lessons.cells import CellFault, is_code, is_skipped
 
 NAME = "microbert"
+ABOUT = "__import__('microbert_course.lessons.about', fromlist=['about']).about()"
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())
 logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of each `# quick:` comment; lessons.parameters reads those
@@ -43,6 +45,7 @@ class Run:
     on_progress: Callable[[int, int, str], None] | None = None
     started: float = field(default_factory=time.monotonic)
     executed: NotebookNode | None = None
+    about: dict = field(default_factory=dict)  # what lessons.about found in the kernel after the last cell
     cell_index: int | None = None  # None: no cell has started
     stderr_line: str = ""
 
@@ -132,12 +135,22 @@ class LessonClient(PapermillNotebookClient):
         "papermill's loop; after a fault the kernel gets no time to say goodbye."
         try:
             super().papermill_execute_cells()
+            self.run.about = self.ask_about()
         except CellTimeoutError:
             self.shutdown_kernel = "immediate"
             raise CellFault(self.run.cell_index, self.what_took_too_long()) from None
         except BaseException:
             self.shutdown_kernel = "immediate"
             raise
+
+    def ask_about(self) -> dict:
+        "Versions, device and CPU time, from the kernel itself; the notebook keeps no trace of the question."
+        reply = self.wait_for_reply(self.kc.execute("pass", silent=True, store_history=False, user_expressions={"about": ABOUT}))
+        answer = reply["content"]["user_expressions"]["about"]
+        if answer["status"] != "ok":
+            raise CellFault(None, f"the kernel cannot say what it ran on ({answer['ename']}: {answer['evalue']}): "
+                                  "does a cell change the import path or sys.modules?")
+        return ast.literal_eval(answer["data"]["text/plain"])
 
     def what_took_too_long(self) -> str:
         "Which of the two limits ended the cell."

@@ -37,6 +37,15 @@ def show_results(**values) -> None:
     display({"text/plain": text, "text/html": f"<table>{cells}</table>", MIME: values}, raw=True)
 
 
+def recorded(cells: list[dict]) -> dict:
+    "What the cells of an executed notebook gave to show_results, later values over earlier ones."
+    found = {}
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            found.update(output.get("data", {}).get(MIME, {}))
+    return found
+
+
 def _lines(value: object) -> list[str]:
     "A value as one line of text, a list of dicts as one line each."
     if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):

@@ -2,6 +2,7 @@
 
 Nothing outside `output_path` and `runs_folder` is written, nothing is left running, and this process's environment is untouched."""
 
+import datetime
 import os
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from microbert_course.files import write_whole
 from microbert_course.lessons.cells import CellFault, first_line, read_notebook, tags, test_flags
 from microbert_course.lessons.outputs import tidy_streams
 from microbert_course.lessons.parameters import check_parameters, find_parameters, given_values, quick_values
-from microbert_course.lessons.results import MIME
+from microbert_course.lessons.results import recorded
 
 OFFLINE = Path(__file__).parent / "offline"
 
@@ -28,7 +29,18 @@ class LessonReport:
     profile: str
     parameters: dict  # what was injected
     results: dict  # what the lesson gave to show_results
-    seconds: float
+    seconds: float  # by the clock on the wall
+    about: dict  # lessons.about of its kernel: python, torch, device, dtype, cpu_s
+
+    @property
+    def work_s(self) -> float:
+        "Seconds on a quiet machine, nearly: CPU time, which other programs do not stretch; or the wall's, if threads made it less."
+        return min(self.seconds, self.about["cpu_s"])
+
+    def ran_on(self) -> dict:
+        "For the notebook's metadata: when, on what and with which versions it ran, and how long it took."
+        facts = {name: self.about[name] for name in ("device", "dtype", "python", "torch") if self.about[name]}
+        return {"date": datetime.date.today().isoformat(), **facts, "seconds": round(self.work_s, 1)}
 
 
 class LessonFailed(CourseError):
@@ -85,7 +97,7 @@ def run_lesson(
         seconds = run.notebook_limit_s - run.time_left()
         _save(run, output_path)
         failed_path.unlink(missing_ok=True)
-    return LessonReport(path, output_path, profile, values, _results(run.executed.cells), seconds)
+    return LessonReport(path, output_path, profile, values, recorded(run.executed.cells), seconds, run.about)
 
 
 def _new_run(folder: Path, flags, cell_limit_s, notebook_limit_s, runs_folder, on_progress):
@@ -153,12 +165,3 @@ def _failed(path: Path, cells: list, fault: CellFault, partial: Path | None) -> 
 def _short(path: Path) -> Path:
     "The path as it reads from here."
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _results(cells: list) -> dict:
-    "What the cells gave to show_results, later values over earlier ones."
-    found = {}
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            found.update(output.get("data", {}).get(MIME, {}))
-    return found

@@ -1,0 +1,727 @@
+"""What the pieces of part 1 are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
+
+Every name that a lesson exports is in a case or in EXEMPT, with the reason; tests/test_parity.py sees to it."""
+
+import math
+import random
+from collections import Counter
+from html.parser import HTMLParser
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertLMPredictionHead
+
+from microbert_course import numpy_bert
+from microbert_course.data.sources import clean_text
+from microbert_course.data.wordpiece import (
+    SPECIAL_TOKENS,
+    WordCacheEncoder,
+    bert_words,
+    count_words,
+    encode_documents,
+    train_wordpiece,
+    train_words,
+    wordpiece_encode,
+)
+from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, differences, relative
+from microbert_course.models.attention import MultiHeadAttention, scaled_dot_product_attention
+from microbert_course.models.bert import (
+    Embeddings,
+    MaskedLMHead,
+    MicroBert,
+    MicroBertConfig,
+    MicroBertForMaskedLM,
+    Pooler,
+    bert_block,
+    mean_pool,
+)
+from microbert_course.models.checkpoints import encoder_weight_names, to_transformers_config, weight_names
+from microbert_course.models.transformer import FeedForward, PostNorm, PreNorm, TransformerBlock
+from microbert_course.numpy_bert import encoder as numpy_encoder
+from microbert_course.numpy_bert.adamw import AdamW as NumpyAdamW
+from microbert_course.numpy_bert.shape import NumpyBertConfig, init_parameters
+from microbert_course.training.loop import MaskedLMLoss
+from microbert_course.training.masking import (
+    linear_cross_entropy,
+    mask_exactly,
+    mask_tokens,
+    mask_whole_words,
+    masked_accuracy,
+    masked_cross_entropy,
+    unigram_log_probs,
+)
+from microbert_course.training.optim import (
+    AdamW,
+    Muon,
+    cosine_schedule,
+    linear_schedule,
+    orthogonalize,
+    parameter_groups,
+)
+
+Result = tuple[float, float | None]  # difference of the results, of the gradients
+MASKS = ("none", "padding", "causal", "both")
+
+
+# --- attention
+
+def keys_seen(attention_mask, seq: int, is_causal: bool):  # (batch or 1, 1, seq, seq) bool, or None
+    "The mask as PyTorch wants it, written out here so that ours is not its own judge."
+    if attention_mask is None and not is_causal:
+        return None
+    seen = torch.ones(1, 1, seq, seq, dtype=torch.bool)
+    if is_causal:
+        seen = seen & (torch.arange(seq)[:, None] >= torch.arange(seq))
+    return seen if attention_mask is None else seen & (attention_mask == 1)[:, None, None, :]
+
+
+def attention_function(draw: Draw) -> Result:
+    batch, num_heads, seq, head_dim = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17), draw.size(1, 16)
+    kind = draw.choice(MASKS)
+    query, key, value = (draw.normal(batch, num_heads, seq, head_dim) for _ in range(3))
+    mask = draw.mask(batch, seq, with_holes=True) if kind in ("padding", "both") else None
+    is_causal = kind in ("causal", "both")
+    context, weights = scaled_dot_product_attention(query, key, value, mask, is_causal)
+    seen = keys_seen(mask, seq, is_causal)
+    theirs = F.scaled_dot_product_attention(query, key, value, seen)
+    identity = torch.eye(seq, dtype=draw.dtype).expand(batch, num_heads, seq, seq)
+    their_weights = F.scaled_dot_product_attention(query, key, identity, seen)  # mixing unit vectors shows the weights
+    return differences(draw, [context, weights], [theirs, their_weights], [(leaf, leaf) for leaf in (query, key, value)])
+
+
+def attention_module(draw: Draw) -> Result:
+    batch, num_heads, seq = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17)
+    hidden_size = num_heads * draw.size(1, 12)
+    kind = draw.choice(MASKS)
+    ours = draw.shake(MultiHeadAttention(hidden_size, num_heads, is_causal=kind in ("causal", "both")))
+    theirs = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True).to(draw.dtype)
+    pairs = [(ours.qkv.weight, theirs.in_proj_weight), (ours.qkv.bias, theirs.in_proj_bias),
+             (ours.out.weight, theirs.out_proj.weight), (ours.out.bias, theirs.out_proj.bias)]
+    copy(pairs)
+    x = draw.normal(batch, seq, hidden_size)
+    mask = draw.mask(batch, seq, with_holes=True) if kind in ("padding", "both") else None
+    hidden = None if kind in ("none", "padding") else torch.ones(seq, seq, dtype=torch.bool).triu(1)
+    result, weights = theirs(x, x, x, key_padding_mask=None if mask is None else mask == 0, attn_mask=hidden,
+                             average_attn_weights=False)
+    return differences(draw, [ours(x, mask), ours.attention_weights(x, mask)], [result, weights], [(x, x), *pairs])
+
+
+
+
+def copy(pairs) -> None:
+    "Our parameters into theirs; several of theirs take the parts of one of ours."
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            parts = theirs if isinstance(theirs, list) else [theirs]
+            for part, tensor in zip(ours.chunk(len(parts)), parts, strict=True):
+                tensor.copy_(part)
+
+
+# --- the block
+
+def feed_forward(draw: Draw) -> Result:
+    hidden_size, intermediate_size = draw.size(1, 24), draw.size(1, 48)
+    ours = draw.shake(FeedForward(hidden_size, intermediate_size))
+    theirs = nn.Sequential(nn.Linear(hidden_size, intermediate_size), nn.GELU(), nn.Linear(intermediate_size, hidden_size)).to(draw.dtype)
+    pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+    copy(pairs)
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), hidden_size)
+    return differences(draw, [ours(x)], [theirs(x)], [(x, x), *pairs])
+
+
+def block(branch, norm_first: bool):
+    "The comparison for a block of post-norm or pre-norm branches."
+    def compare(draw: Draw) -> Result:
+        batch, num_heads, seq, wide = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17), draw.size(1, 48)
+        hidden_size = num_heads * draw.size(4, 12)  # norms of two or three numbers multiply rounding
+        kind = draw.choice(MASKS)
+        attention = MultiHeadAttention(hidden_size, num_heads, is_causal=kind in ("causal", "both"))
+        ours = draw.shake(TransformerBlock(branch(attention, nn.LayerNorm(hidden_size)),
+                                           branch(FeedForward(hidden_size, wide), nn.LayerNorm(hidden_size))))
+        theirs = nn.TransformerEncoderLayer(hidden_size, num_heads, wide, dropout=0.0, activation="gelu", batch_first=True,
+                                            norm_first=norm_first).to(draw.dtype)
+        pairs = list(zip(ours.parameters(), encoder_layer_parameters(theirs), strict=True))
+        copy(pairs)
+        x = draw.normal(batch, seq, hidden_size)
+        mask = draw.mask(batch, seq, with_holes=True) if kind in ("padding", "both") else None
+        hidden = None if kind in ("none", "padding") else torch.ones(seq, seq, dtype=torch.bool).triu(1)
+        result = theirs(x, src_mask=hidden, src_key_padding_mask=None if mask is None else mask == 0)
+        return differences(draw, [ours(x, attention_mask=mask)], [result], [(x, x), *pairs])
+
+    return compare
+
+
+def encoder_layer_parameters(layer: nn.TransformerEncoderLayer) -> list[nn.Parameter]:
+    "Theirs in the order of ours: attention, its norm, feed-forward, its norm."
+    attention = layer.self_attn
+    return [attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight, attention.out_proj.bias,
+            layer.norm1.weight, layer.norm1.bias, layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias,
+            layer.norm2.weight, layer.norm2.bias]
+
+
+# --- BERT
+
+def bert_config(draw: Draw) -> MicroBertConfig:
+    num_heads = draw.size(1, 4)
+    return MicroBertConfig(vocab_size=draw.size(12, 60), hidden_size=num_heads * draw.size(4, 8), num_layers=draw.size(1, 3), num_heads=num_heads,
+                           intermediate_size=draw.size(4, 40), max_seq_len=draw.size(10, 20), type_vocab_size=draw.size(2, 3))
+
+
+def their_config(config: MicroBertConfig) -> BertConfig:
+    return BertConfig(**to_transformers_config(config), attn_implementation="eager")
+
+
+def bert_batch(draw: Draw, config: MicroBertConfig) -> dict:
+    batch, seq = draw.size(1, 4), draw.size(2, 10)
+    return {"input_ids": draw.ids(1, config.vocab_size, batch, seq), "attention_mask": draw.mask(batch, seq),
+            "token_type_ids": draw.ids(0, config.type_vocab_size, batch, seq)}
+
+
+def named_pairs(ours: nn.Module, theirs: nn.Module, names: dict[str, list[str]]) -> list:
+    "Our parameters and the ones of theirs with the names beside them; theirs are given our values."
+    our, their = dict(ours.named_parameters()), dict(theirs.named_parameters())
+    pairs = [(our[name], [their[part] for part in parts]) for name, parts in names.items()]
+    if len(pairs) != len(our):
+        raise ValueError(f"{len(our) - len(pairs)} of our parameters have no partner: complete the names")
+    copy(pairs)
+    return pairs
+
+
+def part_names(names: dict[str, list[str]], ours: str, theirs: str) -> dict[str, list[str]]:
+    "Those of one part, without its prefixes."
+    return {name.removeprefix(ours): [part.removeprefix(theirs) for part in parts]
+            for name, parts in names.items() if name.startswith(ours)}
+
+
+def embeddings(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(Embeddings(config)), BertEmbeddings(their_config(config)).to(draw.dtype)
+    pairs = named_pairs(ours, theirs, part_names(encoder_weight_names(config), "embeddings.", "embeddings."))
+    batch = bert_batch(draw, config)
+    ids = {name: batch[name] for name in ("input_ids", "token_type_ids")}
+    return differences(draw, [ours(**ids)], [theirs(**ids)], pairs)
+
+
+def bert_layer(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(bert_block(config)), BertLayer(their_config(config)).to(draw.dtype)
+    pairs = named_pairs(ours, theirs, part_names(encoder_weight_names(config), "blocks.0.", "encoder.layer.0."))
+    batch, seq = draw.size(1, 4), draw.size(2, 17)
+    x, mask = draw.normal(batch, seq, config.hidden_size), draw.mask(batch, seq)
+    added = torch.zeros(batch, 1, 1, seq, dtype=draw.dtype)  # theirs wants what is added to the scores
+    added = added.masked_fill((mask == 0)[:, None, None, :], torch.finfo(draw.dtype).min)
+    result = theirs(x, attention_mask=added)
+    result = result[0] if isinstance(result, tuple) else result
+    return differences(draw, [ours(x, attention_mask=mask)], [result], [(x, x), *pairs])
+
+
+def bert_encoder(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(MicroBert(config, with_pooler=True)), BertModel(their_config(config)).to(draw.dtype)
+    pairs = named_pairs(ours, theirs, encoder_weight_names(config, with_pooler=True))
+    batch = bert_batch(draw, config)
+    result = theirs(**batch, output_hidden_states=True)
+    states = ours.hidden_states(**batch)
+    return differences(draw, [*states, ours(**batch), ours.pooler(states[-1])],
+                       [*result.hidden_states, result.last_hidden_state, result.pooler_output], pairs)
+
+
+def pooler(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(Pooler(config)), BertModel(their_config(config)).pooler.to(draw.dtype)
+    pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+    copy(pairs)
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), config.hidden_size)
+    return differences(draw, [ours(x)], [theirs(x)], [(x, x), *pairs])
+
+
+def mean_of_real_tokens(draw: Draw) -> Result:
+    batch, seq = draw.size(1, 4), draw.size(1, 17)
+    x, mask = draw.normal(batch, seq, draw.size(1, 24)), draw.mask(batch, seq, with_holes=True)
+    theirs = torch.masked.mean(x, dim=1, mask=mask.bool()[..., None].expand_as(x))
+    return differences(draw, [mean_pool(x, mask)], [theirs], [(x, x)])
+
+
+def head(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(MaskedLMHead(config)), BertLMPredictionHead(their_config(config)).to(draw.dtype)
+    words = draw.normal(config.vocab_size, config.hidden_size)
+    pairs = [(ours.dense.weight, theirs.transform.dense.weight), (ours.dense.bias, theirs.transform.dense.bias),
+             (ours.norm.weight, theirs.transform.LayerNorm.weight), (ours.norm.bias, theirs.transform.LayerNorm.bias),
+             (ours.bias, theirs.bias), (words, theirs.decoder.weight)]
+    theirs.decoder.bias = theirs.bias  # as the whole model ties it
+    copy(pairs)
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), config.hidden_size)
+    return differences(draw, [ours(x, words)], [theirs(x)], [(x, x), *pairs])
+
+
+def masked_lm(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(MicroBertForMaskedLM(config)), BertForMaskedLM(their_config(config)).to(draw.dtype)
+    pairs = named_pairs(ours, theirs, weight_names(config))
+    batch = bert_batch(draw, config)
+    asked = torch.randperm(batch["input_ids"].numel(), generator=draw.generator)[:3]
+    logits = theirs(**batch).logits
+    return differences(draw, [ours(**batch), ours(**batch, predict_at=asked)], [logits, logits.flatten(0, 1)[asked]], pairs)
+
+
+# --- masking and loss
+
+def masked_lm_loss(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours, theirs = draw.shake(MicroBertForMaskedLM(config)), BertForMaskedLM(their_config(config)).to(draw.dtype)
+    pairs = named_pairs(ours, theirs, weight_names(config))
+    batch = bert_batch(draw, config)
+    del batch["token_type_ids"]  # a loss for single texts
+    num_tokens = batch["input_ids"].numel()
+    asked = torch.randperm(num_tokens, generator=draw.generator)[:draw.size(1, num_tokens)]
+    targets = draw.ids(0, config.vocab_size, len(asked))
+    labels = torch.full((num_tokens,), -100).index_put((asked,), targets).view_as(batch["input_ids"])
+    result = theirs(**batch, labels=labels)
+    loss, num_correct = MaskedLMLoss(ours)(**batch, predict_at=asked, targets=targets)
+    if num_correct != (result.logits.argmax(-1) == labels).sum():
+        return math.inf, math.inf
+    return differences(draw, [loss], [result.loss * len(asked)], pairs)  # theirs is the mean
+
+
+def linear_loss(draw: Draw) -> Result:
+    rows, hidden, vocab = draw.size(1, 40), draw.size(1, 24), draw.size(2, 80)
+    leaves = [draw.normal(*shape) for shape in ((rows, hidden), (vocab, hidden), (vocab,))]
+    is_autocast = draw.dtype == torch.bfloat16  # as in training: float32 parameters, products in bfloat16
+    if is_autocast:
+        leaves = [leaf.detach().float().requires_grad_() for leaf in leaves]
+    targets = draw.ids(0, vocab, rows)
+    targets[1:][torch.rand(rows - 1, generator=draw.generator) < 0.5] = -100
+    reduction, chunk_size = draw.choice(("mean", "sum")), draw.choice((None, 1, 3, 7, 64))
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        ours, num_correct = linear_cross_entropy(*leaves, targets, reduction, chunk_size)
+        logits = F.linear(*leaves)
+        theirs = F.cross_entropy(logits, targets, reduction=reduction)
+    if not is_autocast and num_correct != (logits.argmax(-1) == targets).sum():  # bfloat16 rounds scores to ties
+        return math.inf, math.inf
+    return differences(draw, [ours], [theirs], [(leaf, leaf) for leaf in leaves])
+
+
+def loss(draw: Draw) -> Result:
+    rows, vocab = draw.size(1, 40), draw.size(2, 80)
+    logits, targets = draw.normal(rows, vocab), draw.ids(0, vocab, rows)
+    targets[torch.rand(rows, generator=draw.generator) < 0.5] = -100
+    targets[0] = 0
+    kept = targets != -100
+    theirs = F.cross_entropy(logits[kept].double(), targets[kept])
+    ours = masked_cross_entropy(logits, targets)
+    return relative([ours], [theirs]), relative(torch.autograd.grad(ours, logits), torch.autograd.grad(theirs, logits))
+
+
+def accuracy(draw: Draw) -> Result:
+    rows, vocab = draw.size(1, 40), draw.size(2, 6)
+    logits, targets = draw.normal(rows, vocab).detach(), draw.ids(0, vocab, rows)
+    targets[1:][torch.rand(rows - 1, generator=draw.generator) < 0.5] = -100
+    kept = (targets != -100).numpy()
+    theirs = np.mean(logits.numpy()[kept].argmax(axis=1) == targets.numpy()[kept])
+    return relative([masked_accuracy(logits, targets).double()], [torch.tensor(theirs)]), None
+
+
+def frequencies(draw: Draw) -> Result:
+    vocab = draw.size(7, 40)
+    ids = draw.ids(0, vocab, draw.size(1, 8), draw.size(1, 30))
+    counts = Counter(ids.flatten().tolist())
+    total = sum(counts[i] + 1 for i in range(5, vocab))
+    theirs = torch.tensor([math.log((counts[i] + 1) / total) for i in range(5, vocab)])
+    ours = unigram_log_probs(ids, vocab)
+    return relative([ours[5:]], [theirs]) if (ours[:5] == -math.inf).all() else math.inf, None
+
+
+def shares(counts: list[tuple[int, int, float]]) -> float:  # (how many, of how many, expected share)
+    "The largest distance from its expectation, in standard errors of the binomial distribution."
+    return max(abs(count / total - share) / math.sqrt(share * (1 - share) / total) for count, total, share in counts)
+
+
+def masking(function, is_exact: bool = False):
+    "The comparison of a masking function's shares with those of independent draws."
+    vocab, num_special, mask_id = 1_005, 5, 4
+
+    def compare(draw: Draw) -> Result:
+        ids = draw.ids(num_special, vocab, 100, 128)
+        special = torch.zeros_like(ids, dtype=torch.bool)
+        special[:, [0, 127]] = True
+        probability = draw.choice([0.15, 0.25, 0.4])
+        extra = {"is_continuation": torch.zeros(vocab, dtype=torch.bool)} if function is mask_whole_words else {}
+        masked, labels = function(ids, special, mask_token_id=mask_id, vocab_size=vocab, mlm_probability=probability,
+                                  generator=draw.generator, **extra)
+        chosen = labels != -100
+        changed = masked != ids
+        if (chosen & special).any() or (changed & ~chosen).any() or (labels[chosen] != ids[chosen]).any():
+            return math.inf, None
+        num_chosen, num_ordinary = int(chosen.sum()), int((~special).sum())
+        num_masked, num_random = int((masked == mask_id).sum()), int((changed & (masked != mask_id)).sum())
+        possible = vocab - num_special
+        found = [(num_masked, num_chosen, 0.8), (num_random, num_chosen, 0.1 * (1 - 1 / possible)),
+                 (num_chosen - num_masked - num_random, num_chosen, 0.1 * (1 + 1 / possible))]
+        if is_exact:
+            row_counts = chosen.sum(-1)
+            if (row_counts - probability * 126).abs().max() > 1 or abs(num_chosen - probability * num_ordinary) > 1:
+                return math.inf, None
+        else:
+            found.append((num_chosen, num_ordinary, probability))
+        return shares(found), None
+
+    return compare
+
+
+# --- the optimizer
+
+def adamw(draw: Draw) -> Result:
+    ours = draw.shake(nn.Sequential(nn.Linear(draw.size(1, 9), 7), nn.LayerNorm(7), nn.Linear(7, draw.size(1, 9), bias=False)))
+    theirs = [parameter.detach().clone().requires_grad_() for parameter in ours.parameters()]
+    settings = dict(lr=draw.number(1e-4, 1e-1), betas=(draw.number(0.5, 0.95), draw.number(0.9, 0.999)), eps=draw.number(1e-9, 1e-6))
+    decay = draw.number(0.0, 0.3)
+    optimizer = AdamW(parameter_groups(ours, decay), **settings)
+    reference = torch.optim.AdamW([{"params": [p for p in theirs if p.ndim > 1], "weight_decay": decay},
+                                   {"params": [p for p in theirs if p.ndim < 2], "weight_decay": 0.0}], foreach=False, **settings)
+    for _ in range(20):
+        for our, their in zip(ours.parameters(), theirs, strict=True):
+            our.grad = draw.normal(*our.shape).detach()
+            their.grad = our.grad.clone()
+        optimizer.step()
+        reference.step()
+    return relative(ours.parameters(), theirs), None
+
+
+def muon(draw: Draw) -> Result:
+    ours = [draw.normal(draw.size(1, 12), draw.size(1, 12)) for _ in range(3)]
+    theirs = [parameter.detach().clone().requires_grad_() for parameter in ours]
+    settings = dict(lr=draw.number(1e-3, 1e-1), momentum=draw.number(0.5, 0.99), weight_decay=draw.number(0.0, 0.3))
+    optimizers = Muon(ours, **settings), torch.optim.Muon(theirs, **settings)
+    for _ in range(20):
+        for our, their in zip(ours, theirs, strict=True):
+            our.grad = draw.normal(*our.shape).detach()
+            their.grad = our.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    return relative(ours, theirs), None
+
+
+def singular_values(draw: Draw) -> Result:
+    "The rounds act on each singular value alone: in theory, their polynomial applied to it, and the directions stay."
+    matrix = draw.normal(draw.size(1, 12), draw.size(1, 12)).detach()
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / values.square().sum().sqrt()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return relative([orthogonalize(matrix)], [left @ values.diag() @ right]), None
+
+
+def schedule(ours, theirs):
+    "The comparison of a schedule's factors over a whole run; ours has its first warm step where theirs is still at 0."
+    def compare(draw: Draw) -> Result:
+        total = draw.size(2, 60)
+        warmup = draw.size(0, total - 1)
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        factor = theirs(optimizer, num_warmup_steps=warmup, num_training_steps=total).lr_lambdas[0]
+        steps = range(total + 1)
+        expected = [factor(step + 1 if step < warmup else step) for step in steps]
+        return relative([torch.tensor([ours(step, total, warmup) for step in steps], dtype=torch.float64)],
+                        [torch.tensor(expected, dtype=torch.float64)]), None
+
+    return compare
+
+
+# --- text and ids
+
+LETTERS = "abcdeé"
+TAGS = ("<br />", "<BR>", "</i>", "<a href='x'>", "<hr/>")
+
+
+def random_word(chance: random.Random, letters: str = LETTERS) -> str:
+    return "".join(chance.choices(letters, k=chance.randint(1, 9)))
+
+
+def random_texts(chance: random.Random, count: int) -> list[str]:
+    "Words, marks, capitals, accents and white space in any mixture."
+    def token():
+        word = random_word(chance)
+        return chance.choice((word, word, word.upper(), word + "!", "(" + word + ")", "…", "e\u0301", "  ", "\t"))
+    return [" ".join(token() for _ in range(chance.randint(1, 20))) + " a" for _ in range(count)]
+
+
+def unequal(ours: list, theirs: list) -> Result:
+    "The share of entries that differ."
+    return sum(a != b for a, b in zip(ours, theirs, strict=True)) / len(theirs), None
+
+
+def greedy_pieces(draw: Draw) -> Result:
+    chance = random.Random(draw.seed)
+    pieces = {"[UNK]", *chance.sample(LETTERS, 5), *(f"##{letter}" for letter in chance.sample(LETTERS, 5))}
+    pieces |= {chance.choice(("", "##")) + random_word(chance)[:4] for _ in range(60)}
+    vocab = {piece: i for i, piece in enumerate(sorted(pieces))}
+    model = tokenizer_models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100)
+    words = [random_word(chance) for _ in range(200)] + ["a" * 100, "a" * 101]
+    return unequal([wordpiece_encode(word, vocab) for word in words], [[token.value for token in model.tokenize(word)] for word in words])
+
+
+def word_counts(draw: Draw) -> Result:
+    texts = random_texts(random.Random(draw.seed), 30)
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    theirs = [[word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))] for text in texts]
+    ours, counts = count_words(texts), Counter(word for words in theirs for word in words)
+    words = sorted(ours | counts)
+    return unequal([*map(bert_words, texts), *(ours[word] for word in words)], [*theirs, *(counts[word] for word in words)])
+
+
+def document_ids(draw: Draw) -> Result:
+    chance = random.Random(draw.seed)
+    texts = random_texts(chance, 40)
+    tokenizer = train_words(texts, 30) if chance.random() < 0.5 else train_wordpiece(texts, 60)
+    seq = chance.randint(3, 24)
+    rows = tokenizer(texts, truncation=True, max_length=seq, padding="max_length")["input_ids"]
+    whole = WordCacheEncoder(tokenizer).encode_whole(texts)
+    return unequal([*encode_documents(texts, tokenizer, seq).tolist(), *(ids.tolist() for ids in whole)],
+                   [*rows, *tokenizer(texts)["input_ids"]])
+
+
+def word_tokenizer(draw: Draw) -> Result:
+    texts = [text.replace("e\u0301", "e") for text in random_texts(random.Random(draw.seed), 30)]
+    tokenizer = train_words(texts, 10_000)
+    vocab = tokenizer.get_vocab()
+    reference = Tokenizer(tokenizer_models.WordLevel(vocab, unk_token="[UNK]"))
+    reference.normalizer, reference.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.WhitespaceSplit()
+    missing = {word for text in texts for word in text.lower().split()} ^ {word for word in vocab if word not in SPECIAL_TOKENS}
+    if missing:
+        return math.inf, None
+    ours = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return unequal(ours, [reference.encode(text).ids for text in texts])
+
+
+class TextOnly(HTMLParser):
+    "Python's parser, keeping the text; a tag becomes a space."
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=False)
+        self.parts = []
+        self.feed(text)
+        self.close()
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.parts.append(" ")
+
+
+def markup(draw: Draw) -> Result:
+    chance = random.Random(draw.seed)
+    texts = ["".join(chance.choice((text, "")) + chance.choice((*TAGS, " <3 ", " 1 < 2 > 0 ")) for text in random_texts(chance, 6)) + " end"
+             for _ in range(40)]
+    return unequal([clean_text(text) for text in texts], [" ".join("".join(TextOnly(text).parts).split()) for text in texts])
+
+
+# --- NumPy
+
+def to_numpy(tensor):  # an array that shares nothing with the tensor
+    return tensor.detach().numpy().copy()
+
+
+def numpy_model(draw: Draw) -> Result:
+    num_heads = draw.size(1, 4)
+    config = NumpyBertConfig(vocab_size=draw.size(8, 60), hidden_size=num_heads * draw.size(2, 8), num_layers=draw.size(1, 3),
+                             num_heads=num_heads, intermediate_size=draw.size(4, 40), max_seq_len=draw.size(8, 20))
+    parameters = init_parameters(config, draw.seed, np.dtype(str(draw.dtype).removeprefix("torch.")).type)
+    for array in parameters.values():
+        array += 0.3 * to_numpy(draw.normal(*array.shape))
+    batch, seq = draw.size(1, 4), draw.size(2, 8)
+    ids, mask = draw.ids(0, config.vocab_size, batch, seq), draw.mask(batch, seq)
+    labels = torch.where((torch.rand(batch, seq, generator=draw.generator) < 0.4) & (mask == 1), ids, -100)
+    labels[0, 0] = 1
+    ours = numpy_bert.encoder.NumpyBert(config, parameters)
+    our_loss = ours.loss(ids.numpy(), labels.numpy(), mask.numpy())
+    ours.backward()
+    leaves = {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in parameters.items()}
+    their_loss = torch_model(config, leaves, ids, labels, mask)
+    theirs = torch.autograd.grad(their_loss, list(leaves.values()))
+    return relative([our_loss], [their_loss]), relative([ours.gradients[name] for name in leaves], theirs)
+
+
+def torch_model(config: NumpyBertConfig, p: dict, ids, labels, mask):  # scalar
+    "The same encoder in PyTorch's functions, for autograd."
+    def norm(x, name):
+        return F.layer_norm(x, x.shape[-1:], p[f"{name}.scale"], p[f"{name}.shift"], eps=1e-5)
+
+    batch, seq = ids.shape
+    stream = F.embedding(ids, p["word.weight"]) + p["position.weight"][:seq]
+    for i in range(config.num_layers):
+        qkv = norm(stream, f"blocks.{i}.attention_norm") @ p[f"blocks.{i}.qkv.weight"]
+        query, key, value = qkv.view(batch, seq, 3, config.num_heads, -1).permute(2, 0, 3, 1, 4)
+        context = F.scaled_dot_product_attention(query, key, value, mask.bool()[:, None, None, :])
+        stream = stream + context.transpose(1, 2).flatten(2) @ p[f"blocks.{i}.out.weight"]
+        wide = norm(stream, f"blocks.{i}.feed_forward_norm") @ p[f"blocks.{i}.up.weight"] + p[f"blocks.{i}.up.bias"]
+        stream = stream + F.gelu(wide, approximate="tanh") @ p[f"blocks.{i}.down.weight"] + p[f"blocks.{i}.down.bias"]
+    scores = norm(stream, "norm") @ p["head.weight"] + p["head.bias"]
+    return F.cross_entropy(scores.flatten(0, 1), labels.flatten())
+
+
+def numpy_cross_entropy(draw: Draw) -> Result:
+    rows, vocab = draw.size(1, 40), draw.size(2, 60)
+    scores, bias, targets = draw.normal(rows, vocab), draw.normal(vocab), draw.ids(0, vocab, rows)
+    array = to_numpy(scores)
+    ours = numpy_encoder.cross_entropy(array, to_numpy(bias), targets.numpy(), rows)
+    theirs = F.cross_entropy(scores + bias, targets)
+    return relative([ours], [theirs]), relative([array], torch.autograd.grad(theirs, scores))
+
+
+def numpy_gelu(draw: Draw) -> Result:
+    rows, width = draw.size(1, 150), draw.size(1, 24)
+    x, bias = draw.normal(rows, width), draw.normal(width)
+    y, slope = to_numpy(x), to_numpy(x)
+    numpy_encoder.gelu(y, to_numpy(bias), slope)
+    theirs = F.gelu(x + bias, approximate="tanh")
+    return relative([y], [theirs]), relative([slope], torch.autograd.grad(theirs.sum(), x))
+
+
+def numpy_layer_norm(draw: Draw) -> Result:
+    rows, hidden = draw.size(1, 40), draw.size(4, 24)  # norms of two or three numbers multiply rounding
+    x, scale, shift, d_y = draw.normal(rows, hidden), draw.normal(hidden), draw.normal(hidden), draw.normal(rows, hidden)
+    normal, y, d_x = to_numpy(x), to_numpy(x), to_numpy(d_y)
+    inverse_std = numpy_encoder.layer_norm(to_numpy(x), to_numpy(scale), to_numpy(shift), normal, y)
+    d_scale, d_shift = numpy_encoder.layer_norm_backward(d_x, normal, inverse_std, to_numpy(scale), to_numpy(x))
+    theirs = F.layer_norm(x, (hidden,), scale, shift, eps=1e-5)
+    return relative([y], [theirs]), relative([d_x, d_scale, d_shift], torch.autograd.grad(theirs, (x, scale, shift), d_y))
+
+
+def numpy_attention(draw: Draw) -> Result:
+    batch, num_heads, seq, head_dim = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17), draw.size(1, 16)
+    query, key, value, d_context = (draw.normal(batch, num_heads, seq, head_dim) for _ in range(4))
+    mask = draw.mask(batch, seq, with_holes=True)
+    weights = np.empty((batch, num_heads, seq, seq), to_numpy(query).dtype)
+    context, *d_ours = (to_numpy(query) for _ in range(4))
+    inputs = [to_numpy(x) for x in (query, key, value)]
+    numpy_encoder.attention(*inputs, weights, context, (mask == 0).numpy())
+    numpy_encoder.attention_backward(to_numpy(d_context), context, weights, *inputs, *d_ours, np.empty_like(weights[0]))
+    theirs = F.scaled_dot_product_attention(query, key, value, mask.bool()[:, None, None, :])
+    return relative([context], [theirs]), relative(d_ours, torch.autograd.grad(theirs, (query, key, value), d_context))
+
+
+def numpy_scatter_add(draw: Draw) -> Result:
+    vocab, rows, hidden = draw.size(1, 9), draw.size(1, 40), draw.size(1, 8)
+    table, ids, added = draw.normal(vocab, hidden).detach(), draw.ids(0, vocab, rows), draw.normal(rows, hidden).detach()
+    ours = to_numpy(table)
+    numpy_encoder.scatter_add(ours, ids.numpy(), added.numpy())
+    return relative([ours], [table.index_add(0, ids, added)]), None
+
+
+def numpy_adamw(draw: Draw) -> Result:
+    shapes = {"matrix": (draw.size(1, 9), draw.size(1, 9)), "vector": (draw.size(1, 9),)}
+    theirs = {name: draw.normal(*shape) for name, shape in shapes.items()}
+    ours = {name: to_numpy(tensor) for name, tensor in theirs.items()}
+    rate, decay, eps = draw.number(1e-4, 1e-1), draw.number(0.0, 0.3), draw.number(1e-9, 1e-6)
+    betas = (draw.number(0.5, 0.95), draw.number(0.9, 0.999))
+    optimizer = NumpyAdamW(ours, rate, betas, eps, decay)
+    reference = torch.optim.AdamW([{"params": [theirs["matrix"]], "weight_decay": decay}, {"params": [theirs["vector"]], "weight_decay": 0.0}],
+                                  lr=rate, betas=betas, eps=eps, foreach=False)
+    for _ in range(20):
+        for tensor in theirs.values():
+            tensor.grad = draw.normal(*tensor.shape).detach()
+        optimizer.step({name: to_numpy(tensor.grad) for name, tensor in theirs.items()})
+        reference.step()
+    return relative([ours[name] for name in shapes], [theirs[name] for name in shapes]), None
+
+
+# --- the table
+
+ALL = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 8e-2}  # one rounding is 1e-16, 6e-8 and 2e-3; many add up
+MODEL = {"float64": 1e-12, "float32": 5e-5}  # several layers of them
+FINE = {"float64": 1e-12, "float32": 2e-5}  # without bfloat16
+EXACT = {NO_DTYPE: 0.0}
+CHANCE = {NO_DTYPE: 5.0}
+
+ANY_MASK = "1–4 rows of 2–17 tokens, 1–4 heads; no mask, padding, causal or both"
+BERTS = "1–3 layers, 1–4 heads, rows of 2–10 tokens, padding, segments"
+
+CASES = (
+    Case(("data.sources.clean_text",), "html.parser.HTMLParser", "texts with tags, hearts and inequalities", markup, EXACT, "of the texts"),
+    Case(("data.wordpiece.wordpiece_encode",), "tokenizers.models.WordPiece", "random vocabularies and words, up to 101 letters",
+         greedy_pieces, EXACT, "of the words"),
+    Case(("data.wordpiece.bert_words", "data.wordpiece.count_words"), "tokenizers' BertNormalizer, BertPreTokenizer", "accents, capitals, marks, white space",
+         word_counts, EXACT, "of the texts and counts"),
+    Case(("data.wordpiece.train_words",), "tokenizers.models.WordLevel", "accents, capitals, marks, white space",
+         word_tokenizer, EXACT, "of the texts"),
+    Case(("data.wordpiece.encode_documents", "data.wordpiece.WordCacheEncoder", "data.wordpiece.train_wordpiece"), "the tokenizer's own __call__",
+         "both kinds of tokenizer, rows of 3–24 and whole texts", document_ids, EXACT, "of the texts"),
+    Case(("models.attention.scaled_dot_product_attention",), "F.scaled_dot_product_attention", ANY_MASK, attention_function, ALL),
+    Case(("models.attention.MultiHeadAttention",), "nn.MultiheadAttention", f"{ANY_MASK}; output and weights", attention_module, ALL),
+    Case(("models.transformer.FeedForward",), "nn.Linear, nn.GELU, nn.Linear", "widths 1–24 and 1–48", feed_forward, ALL),
+    Case(("models.transformer.PostNorm", "models.transformer.TransformerBlock"), "nn.TransformerEncoderLayer(norm_first=False)", ANY_MASK,
+         block(PostNorm, False), ALL),
+    Case(("models.transformer.PreNorm", "models.transformer.TransformerBlock"), "nn.TransformerEncoderLayer(norm_first=True)", ANY_MASK,
+         block(PreNorm, True), ALL),
+    Case(("models.bert.Embeddings",), "transformers' BertEmbeddings", BERTS, embeddings, ALL),
+    Case(("models.bert.bert_block",), "transformers' BertLayer", "1–4 heads, rows of 2–17 tokens, padding", bert_layer, MODEL),
+    Case(("models.bert.MicroBert",), "transformers.BertModel", f"{BERTS}; every layer and the pooler", bert_encoder, MODEL),
+    Case(("models.bert.Pooler",), "transformers' BertPooler", "rows of 1–17 tokens", pooler, ALL),
+    Case(("models.bert.mean_pool",), "torch.masked.mean", "rows of 1–17 tokens, padding anywhere", mean_of_real_tokens, ALL),
+    Case(("models.bert.MaskedLMHead",), "transformers' BertLMPredictionHead", "rows of 1–17 tokens", head, ALL),
+    Case(("models.bert.MicroBertForMaskedLM",), "transformers.BertForMaskedLM", f"{BERTS}; everywhere and at three places", masked_lm, MODEL),
+    Case(("training.masking.mask_tokens", "training.masking.corrupt"), "binomial shares: p, 80, 10, 10 %", "12,800 tokens, p 0.15, 0.25 or 0.4",
+         masking(mask_tokens), CHANCE, "standard errors"),
+    Case(("training.masking.mask_exactly",), "p of each row exactly; 80, 10, 10 %", "12,800 tokens, p 0.15, 0.25 or 0.4",
+         masking(mask_exactly, is_exact=True), CHANCE, "standard errors"),
+    Case(("training.masking.mask_whole_words",), "binomial shares: p, 80, 10, 10 %", "12,800 words of one piece, p 0.15, 0.25 or 0.4",
+         masking(mask_whole_words), CHANCE, "standard errors"),
+    Case(("training.masking.masked_cross_entropy",), "F.cross_entropy of the rows that count, in float64", "1–40 rows, half of them -100", loss,
+         {"float64": 1e-6, "float32": 1e-6, "bfloat16": 5e-3}),  # ours computes in float32 always; in bfloat16 the gradient is rounded
+    Case(("training.masking.linear_cross_entropy",), "F.cross_entropy(F.linear)",
+         "1–40 rows, half of them -100, chunks of 1 to all, mean or sum; bfloat16 by autocast", linear_loss, ALL),
+    Case(("training.loop.MaskedLMLoss",), "transformers.BertForMaskedLM(labels=…).loss, summed", f"{BERTS.removesuffix(', segments')}; any tokens hidden",
+         masked_lm_loss, MODEL),
+    Case(("training.masking.masked_accuracy",), "numpy.argmax and mean", "1–40 rows, half of them -100", accuracy, {NO_DTYPE: 1e-7}),
+    Case(("training.masking.unigram_log_probs",), "collections.Counter and math.log", "vocabularies of 7–40", frequencies, {NO_DTYPE: 1e-6}),
+    Case(("numpy_bert.encoder.NumpyBert",), "the same encoder in torch, autograd", f"{BERTS.removesuffix(', segments')}; all gradients", numpy_model, FINE),
+    Case(("numpy_bert.encoder.cross_entropy",), "F.cross_entropy", "1–40 rows, 2–60 entries", numpy_cross_entropy, FINE),
+    Case(("numpy_bert.encoder.gelu",), 'F.gelu(approximate="tanh")', "1–150 rows", numpy_gelu, FINE),
+    Case(("numpy_bert.encoder.layer_norm", "numpy_bert.encoder.layer_norm_backward"), "F.layer_norm", "1–40 rows", numpy_layer_norm, FINE),
+    Case(("numpy_bert.encoder.attention", "numpy_bert.encoder.attention_backward"), "F.scaled_dot_product_attention",
+         "1–4 rows of 2–17 tokens, 1–4 heads, padding anywhere", numpy_attention, FINE),
+    Case(("numpy_bert.encoder.scatter_add",), "Tensor.index_add", "ids that repeat", numpy_scatter_add, FINE),
+    Case(("numpy_bert.adamw.AdamW",), "torch.optim.AdamW", "20 steps, random rates, betas, decay", numpy_adamw, FINE),
+    Case(("training.optim.AdamW", "training.optim.parameter_groups"), "torch.optim.AdamW", "20 steps, two groups, random rates, betas, decay",
+         adamw, {"float64": 1e-12, "float32": 1e-6}),
+    Case(("training.optim.Muon",), "torch.optim.Muon", "20 steps, 3 matrices, random rates, momentum, decay", muon, {"float64": 1e-12, "float32": 1e-6}),
+    Case(("training.optim.orthogonalize",), "torch.linalg.svd, the polynomial on each singular value", "matrices up to 12 × 12", singular_values, FINE),
+    Case(("training.optim.linear_schedule",), "transformers.get_linear_schedule_with_warmup", "2–60 steps, any warmup, one warm step ahead",
+         schedule(linear_schedule, get_linear_schedule_with_warmup), {NO_DTYPE: 1e-12}),
+    Case(("training.optim.cosine_schedule",), "transformers.get_cosine_schedule_with_warmup", "2–60 steps, any warmup, one warm step ahead",
+         schedule(cosine_schedule, get_cosine_schedule_with_warmup), {NO_DTYPE: 1e-12}),
+)
+
+EXEMPT = {  # name below microbert_course: why no outside library has it
+    **dict.fromkeys(("data.sources.PACKAGES", "data.sources.READERS", "data.wordpiece.SPECIAL_TOKENS", "training.loop.EVALUATION_MASKING"), "a constant"),
+    **dict.fromkeys(("data.sources.load", "data.sources.DataError", "training.loop.prepare_data"), "reads files and packages: tests/test_sources.py"),
+    **dict.fromkeys(("data.sources.duplicate_key", "data.sources.split_indices"), "our own rule for what counts as a copy: tests/test_sources.py"),
+    "data.sources.near_duplicates": "no library among the dependencies; lesson 01 measures it against an exact search",
+    **dict.fromkeys(("data.wordpiece.learn_wordpiece", "data.wordpiece.learned_joins", "data.wordpiece.wordpiece_letters"),
+                    "lesson 02 compares the vocabulary with the library's on real text and explains each difference"),
+    "data.wordpiece.choose_vocab_size": "our own rule, stated in lesson 02",
+    "training.optim.muon_groups": "sorts parameters, computes nothing",
+    **dict.fromkeys(("models.attention.real_keys", "models.attention.visible_keys"), "make the masks that the attention cases use"),
+    **dict.fromkeys(("models.attention.check_share", "training.masking.check_ids", "training.masking.check_shapes"), "raises for bad input, computes nothing"),
+    "models.bert.MicroBertConfig": "holds sizes, computes nothing",
+    "models.bert.fill_mask": "compared with transformers' pipeline in tests/test_bert.py",
+    "training.masking.repeating_loss": "a bound derived in lesson 06, in no library",
+    **{f"training.loop.{name}": "the training loop: held by the bands of its losses and by tests/test_loop.py" for name in (
+        "seed_for", "epoch_order", "batch_rows", "Batch", "make_batch", "evaluation_batches", "unigram_loss", "evaluate", "PretrainData",
+        "build_model", "check_finite", "learning_rate_at", "training_steps", "RunResult", "plot_history", "write_state", "pretrain")},
+}

@@ -1,0 +1,44 @@
+"""How long each lesson took, in the summary of a test run; all together within their limit, or the run fails."""
+
+import re
+
+import pytest
+
+ALL_LESSONS_LIMIT_S = 360  # one after another, on a quiet machine
+TIMES = pytest.StashKey[dict]()
+
+
+def pytest_configure(config):
+    config.stash[TIMES] = {}
+
+
+def lesson_times(reports) -> dict[str, float]:  # {"03_attention": 12.5}
+    "The seconds that tests recorded as `lesson_s`."
+    return {re.search(r"\[(.*)\]$", report.nodeid).group(1): seconds
+            for report in reports for name, seconds in report.user_properties if name == "lesson_s"}
+
+
+def pytest_sessionfinish(session):
+    "Under pytest-xdist only the process that collects the reports judges."
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(session.config, "workerinput"):
+        return
+    reports = [report for kind in ("passed", "failed") for report in reporter.stats.get(kind, []) if getattr(report, "when", "") == "call"]
+    session.config.stash[TIMES] = times = lesson_times(reports)
+    if sum(times.values()) > ALL_LESSONS_LIMIT_S and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    "One line a lesson, and their sum."
+    times = config.stash[TIMES]
+    if not times:
+        return
+    terminalreporter.section("seconds of each lesson at quick sizes (CPU time)")
+    for lesson, seconds in sorted(times.items()):
+        terminalreporter.write_line(f"{seconds:6.1f}  {lesson}")
+    total = sum(times.values())
+    terminalreporter.write_line(f"{total:6.1f}  together; the limit is {ALL_LESSONS_LIMIT_S}", bold=True)
+    if total > ALL_LESSONS_LIMIT_S:
+        terminalreporter.write_line(f"FAILED all lessons together: {total:.0f} s, the limit is {ALL_LESSONS_LIMIT_S} s: "
+                                    "make the quick values of the slowest smaller", red=True)
