@@ -63,7 +63,6 @@ def _from_package(name: str) -> dict[str, list]:
 
 # %% ../../nbs/1_foundations/01_text_as_data.ipynb #b52ea781
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
-_NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
 def clean_text(text: str) -> str:
@@ -71,6 +70,9 @@ def clean_text(text: str) -> str:
     return " ".join(_TAG.sub(" ", text).split())
 
 # %% ../../nbs/1_foundations/01_text_as_data.ipynb #b41f87cf
+_NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
+
+
 def duplicate_key(text: str) -> bytes:
     "What is left when case, markup and all ASCII but letters and digits are gone: equal keys, equal documents."
     letters = _TAG.sub(" ", text).lower().encode().translate(None, _NOT_ALPHANUMERIC)
@@ -131,9 +133,12 @@ def near_duplicates(
 
     Texts of one `duplicate_key` are always together. While copies are few, time grows with the length of the text, not with the number of pairs.
 
-    Raises: ValueError if `threshold` is not from 0.5 to 1 (lower, and the bands would miss too many)."""
+    Raises: ValueError if `threshold` is not from 0.5 to 1 (lower, and the bands would miss too many), or
+    `shingle_size` is not positive."""
     if not 0.5 <= threshold <= 1:
         raise ValueError(f"threshold {threshold} is outside 0.5 to 1: the search would miss near copies below 0.5")
+    if shingle_size < 1:
+        raise ValueError(f"shingle_size {shingle_size} makes runs without words: use 1 or more")
     first_of: dict[bytes, int] = {}
     group = np.array([first_of.setdefault(duplicate_key(text), row) for row, text in enumerate(texts)], dtype=np.int64)
     rows = list(first_of.values())  # one of each
@@ -172,9 +177,11 @@ def split_indices(
     Exactly `num_validation` rows are held out where single documents can fill the last seats, at most as many where
     not; only if every document has more copies than that, the one with the fewest is held out whole.
 
-    Raises: ValueError if there is not one key for each text."""
+    Raises: ValueError if there is not one key for each text, or `num_validation` is negative or more than there are."""
     if keys is not None and len(keys) != len(texts):
         raise ValueError(f"{len(keys)} keys for {len(texts)} texts: give one for each row")
+    if not 0 <= num_validation <= max(1, len(texts)):
+        raise ValueError(f"num_validation {num_validation} of {len(texts)} texts: hold out 0 to {len(texts)}")
     order = np.random.default_rng(seed).permutation(len(texts))
     groups: dict[Hashable, list[int]] = {}
     for index in order.tolist():
@@ -235,7 +242,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict]]:
     except csv.Error as error:
         raise DataError(f"{path}, line {start}: not CSV ({error}): mend the quotes there") from None
 
-
+# %% ../../nbs/1_foundations/01_text_as_data.ipynb #1e528ab5
 def _read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
     for number, line in enumerate(io.StringIO(_decoded(path), newline=None), 1):
         if not line.strip():

@@ -221,8 +221,8 @@ def choose_vocab_size(
     word_counts: Mapping[str, int],  # word: how often it occurs
     min_count: int = 100,  # how often the two halves of a piece must stand side by side to be joined
 ) -> int:  # special tokens, letters and all pieces joined that often
-    """The size to learn from this corpus: the largest whose every join was seen `min_count` times, for no row of an
-    embedding table learns from a piece it never meets (compare Gowda and May 2020).
+    """The size to learn from this corpus: the largest whose every join was seen `min_count` times, so that few rows of
+    an embedding table have only a handful of examples (compare Gowda and May 2020).
 
     Raises: CourseError if there are no words, or `min_count` is not positive."""
     if min_count < 1:
@@ -363,6 +363,4 @@ def encode_documents(
     For more than one call keep a `WordCacheEncoder`, which this makes, uses once and forgets.
 
     Raises: CourseError if `max_seq_len` leaves no room for text, or the tokenizer may join pieces across a space."""
-    if max_seq_len < 3:
-        raise CourseError(f"max_seq_len {max_seq_len} leaves no room between [CLS] and [SEP]: use 3 or more")
     return WordCacheEncoder(tokenizer).encode(texts, max_seq_len)
