@@ -220,6 +220,7 @@ def test_three_mistakes_are_seen_by_the_comparison():
     (IDS.astype(float), LABELS, None, "input_ids are float64 of shape (3, 5): give integers, (batch, seq)"),
     (IDS[0], LABELS[0], None, "of shape (5,): give integers"),
     (np.tile(IDS, 2), np.tile(LABELS, 2), None, "input_ids have 10 tokens a row and the model 7 positions"),
+    (IDS, LABELS.astype(float), None, "labels are float64: give integers, -100 where nothing is predicted"),
     (IDS, LABELS[:2], None, "labels (2, 5) and input_ids (3, 5) do not fit"),
     (IDS, LABELS, MASK[:, :4], "attention_mask (3, 4) and input_ids (3, 5) do not fit"),
     (IDS + 1, LABELS, None, "input_ids go from 1 to 19, outside a vocabulary of 19"),

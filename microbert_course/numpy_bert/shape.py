@@ -95,6 +95,8 @@ def check_batch(
     for name, array in (("labels", labels), ("attention_mask", attention_mask)):
         if array is not None and array.shape != input_ids.shape:
             raise ValueError(f"{name} {array.shape} and input_ids {input_ids.shape} do not fit: give one each a token")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels are {labels.dtype}: give integers, -100 where nothing is predicted")
     targets = labels[labels != -100]
     for name, ids in (("input_ids", input_ids), ("labels", targets)):
         if ids.size and not 0 <= ids.min() <= ids.max() < config.vocab_size:
