@@ -39,10 +39,10 @@ def trained(preset):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_v0_gets_below_frequencies_in_its_time():
-    "6.42 nats in 75 CPU-seconds of a quiet core; CI shares its cores and may need two and a half times the 52 of a quiet one."
+    "6.42 nats in 75 CPU-seconds of a quiet core; a busy machine may need half as much again for the same updates."
     reached = trained("v0")
     assert reached["loss"] <= 6.42 < reached["unigram"]
-    assert reached["cpu_s"] < 130
+    assert reached["cpu_s"] < 90
 
 
 @pytest.mark.slow

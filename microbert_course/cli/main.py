@@ -1,18 +1,16 @@
 """`microbert`: the front door. It joins the commands, runs one, and turns the user's mistakes into one sentence each."""
 
-import errno
-import os
 import sys
 from typing import Annotated
 
 import tyro
 
+from microbert_course.cli.answer import answer
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults
-from microbert_course.errors import CourseError
 
 
 def parse(arguments: list[str]) -> object:  # the words after `microbert`
@@ -32,28 +30,8 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
 
 
 def main(arguments: list[str] | None = None) -> int:  # the exit status
-    "Run one command; a mistake that the user can mend is answered by its sentence and status 1."
-    try:
-        parse(sys.argv[1:] if arguments is None else arguments).run()
-    except CourseError as error:
-        print(f"microbert: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"\nmicrobert: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output has had enough, as in `microbert lessons list | head -3`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            sentence = f"the disk is full ({error}): free some space, or write elsewhere"
-        elif isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            sentence = f"{error.filename} cannot be used ({error.strerror}): choose another place"
-        else:
-            raise
-        print(f"microbert: {sentence}", file=sys.stderr)
-        return 1
-    return 0
+    "Run one command."
+    return answer("microbert", lambda: parse(sys.argv[1:] if arguments is None else arguments).run())
 
 
 if __name__ == "__main__":

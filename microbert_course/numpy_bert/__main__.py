@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from microbert_course.cli.answer import answer
 from microbert_course.errors import CourseError
 from microbert_course.numpy_bert.shape import NumpyBertConfig, num_parameters
 from microbert_course.numpy_bert.training import Run, TrainConfig, overfit, peak_memory_mb, steps, timed
@@ -70,21 +71,10 @@ class Arguments(TrainConfig):
 
 
 def main(arguments: list[str] | None = None) -> int:  # the exit status
-    "Run the command; a mistake that the user can mend is answered by its sentence and status 1."
+    "Run the command."
     import tyro
 
-    try:
-        tyro.cli(Arguments, prog="python -m microbert_course.numpy_bert", args=arguments).run()
-    except CourseError as error:
-        print(f"numpy_bert: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"numpy_bert: {error.filename or 'the disk'} cannot be used ({error.strerror}): choose another place", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nnumpy_bert: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return answer("numpy_bert", lambda: tyro.cli(Arguments, prog="python -m microbert_course.numpy_bert", args=arguments).run())
 
 
 if __name__ == "__main__":

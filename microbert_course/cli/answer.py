@@ -1,0 +1,33 @@
+"""How a command of the course ends: quietly, or with one sentence for the user."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from microbert_course.errors import CourseError
+
+
+def answer(name: str, command: Callable[[], object]) -> int:  # the command's name in front of the sentence; the exit status
+    "Run a command; a mistake that the user can mend is answered by its sentence and status 1."
+    try:
+        command()
+    except CourseError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{name}: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has had enough, as in `microbert lessons list | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            sentence = f"the disk is full ({error}): free some space, or write elsewhere"
+        elif isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError):
+            sentence = f"{error.filename} cannot be used ({error.strerror}): choose another place"
+        else:
+            raise
+        print(f"{name}: {sentence}", file=sys.stderr)
+        return 1
+    return 0
