@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from microbert_course.errors import CourseError
@@ -23,6 +27,25 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def interrupt_afterwards() -> Iterator[None]:
+    """Ctrl-C inside the block takes effect when the block is done: what it writes is complete then.
+
+    Nor is the key lost, as it is where a library calls Python from C and drops what that raises (matplotlib opening a font)."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):  # not ours to hear, or ignored
+        yield
+        return
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *event: pressed.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        usual(*pressed[-1])
 
 
 def write_json(path: str | Path, value: object) -> None:

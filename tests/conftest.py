@@ -1,6 +1,7 @@
 """How long each lesson took, in the summary of a test run; all together within their limit, or the run fails."""
 
 import re
+import signal
 
 import pytest
 
@@ -10,6 +11,7 @@ TIMES = pytest.StashKey[dict]()
 
 def pytest_configure(config):
     config.stash[TIMES] = {}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would every child
 
 
 def lesson_times(reports) -> dict[str, float]:  # {"03_attention": 12.5}

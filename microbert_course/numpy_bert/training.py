@@ -21,7 +21,8 @@ from microbert_course.numpy_bert.corpus import RowStream, mask_rows
 from microbert_course.numpy_bert.encoder import NumpyBert
 from microbert_course.numpy_bert.shape import NumpyBertConfig, init_parameters
 
-FORMAT = 1  # of a checkpoint folder
+FORMAT = 1       # of a checkpoint folder
+PIECE = 1 << 18  # bytes read at once
 
 
 class Trainer:
@@ -210,13 +211,19 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _load_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    "Fill the arrays from an .npz file, one at a time, or CourseError."
+    "Fill the arrays from an .npz file, straight into their memory, or CourseError."
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with zipfile.ZipFile(path) as archive:
             for name, array in arrays.items():
-                if saved[name].shape != array.shape:
-                    raise CourseError(f"{name} in {path} has another shape than the model: restore the file or train again")
-                array[...] = saved[name]
+                with archive.open(f"{name}.npy") as entry:
+                    np.lib.format.read_magic(entry)
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+                    if shape != array.shape or dtype != array.dtype:
+                        raise CourseError(f"{name} in {path} has another shape than the model: restore the file or train again")
+                    memory = array.reshape(-1).view(np.uint8)
+                    for start in range(0, len(memory), PIECE):
+                        piece = memory[start:start + PIECE]
+                        piece[...] = np.frombuffer(entry.read(len(piece)), np.uint8)
     except FileNotFoundError:
         raise CourseError(f"{path} does not exist: give a folder that --save wrote") from None
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:

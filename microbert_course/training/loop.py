@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import CourseError
-from ..files import write_json, write_whole
+from ..files import interrupt_afterwards, write_json, write_whole
 from ..models.bert import MicroBertConfig, MicroBertForMaskedLM
 from .masking import linear_cross_entropy, mask_tokens, unigram_log_probs
 from .optim import cosine_schedule, linear_schedule, parameter_groups
@@ -370,7 +370,8 @@ def pretrain(
                 if accelerator.is_main_process and on_evaluation:
                     on_evaluation(model, score)
                 if accelerator.is_main_process:
-                    write_state(partial, model, data.tokenizer, config, history)
+                    with interrupt_afterwards():
+                        write_state(partial, model, data.tokenizer, config, history)
         for tracker in accelerator.trackers:
             tracker.finish()  # Windows renames no folder in which a file is open
         if accelerator.is_main_process:
