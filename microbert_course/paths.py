@@ -1,4 +1,4 @@
-"""Where the lessons are, where runs are written, and where downloads are kept."""
+"""Where the lessons are, where runs and a learner's work are written, and where downloads are kept."""
 
 import os
 import sys
@@ -26,6 +26,16 @@ def runs_dir() -> Path:
         return course_root() / "runs"
     except CourseError:
         return Path.cwd() / "runs"
+
+
+def work_dir() -> Path:
+    "The folder for a learner's own copies, progress and adopted code: $MICROBERT_WORK, else `work/` in the checkout or the current folder."
+    if os.environ.get("MICROBERT_WORK"):
+        return Path(os.environ["MICROBERT_WORK"])
+    try:
+        return course_root() / "work"
+    except CourseError:
+        return Path.cwd() / "work"
 
 
 def cache_dir() -> Path:

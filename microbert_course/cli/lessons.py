@@ -11,6 +11,7 @@ import tyro
 
 from microbert_course.errors import CourseError
 from microbert_course.paths import runs_dir
+from microbert_course.practice.swap import adopted_files
 
 
 @dataclass
@@ -85,6 +86,10 @@ class LessonsRun:
 
         if self.save and self.quick:
             raise CourseError("--save writes what a learner will see and --quick makes it small: leave one of them out")
+        if adopted := ", ".join(adopted_files()):
+            if self.save:
+                raise CourseError(f"--save would write what your own code gives ({adopted}): `microbert adopt --drop` first")
+            print(f"with your own {adopted}")
         lessons = [catalogue.find(name) for name in self.names] or catalogue.lessons()
         failed = [lesson.path.stem for lesson in lessons if not self.run_one(lesson.path)]
         if failed:

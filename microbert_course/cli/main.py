@@ -7,7 +7,9 @@ import tyro
 
 from microbert_course.cli.answer import answer
 from microbert_course.cli.doctor import Doctor
+from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
+from microbert_course.cli.grading import Grade
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults
@@ -19,6 +21,9 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
     command = (
         Annotated[Tour, tyro.conf.subcommand("tour")]
         | Annotated[Lessons, tyro.conf.subcommand("lessons")]
+        | Annotated[Exercise, tyro.conf.subcommand("exercise")]
+        | Annotated[Adopt, tyro.conf.subcommand("adopt")]
+        | Annotated[Grade, tyro.conf.subcommand("grade")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Pretrain, tyro.conf.subcommand("pretrain", default=defaults)]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]

@@ -26,6 +26,7 @@ from microbert_course.lessons.public_names import public_name_faults
 from microbert_course.lessons.readme import broken_links, render_readme
 from microbert_course.lessons.results import recorded
 from microbert_course.paths import course_root
+from microbert_course.practice.exercises import exercise_faults
 
 MAX_BYTES = 400_000
 FOLDERS = ("nbs", "exercises", "solutions")
@@ -52,7 +53,7 @@ def check(root: Path) -> list[str]:
     except CourseError as error:  # a damaged notebook has been named above, as a notebook
         what, _, remedy = str(error).replace(f"{root}{os.sep}", "").partition("): ")
         faults += [] if ".ipynb" in what else [f"{what}); {remedy}"]
-    return faults + check_readme(root)
+    return faults + exercise_faults(root) + check_readme(root)
 
 
 def library(root: Path) -> str:

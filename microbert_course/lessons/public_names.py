@@ -174,17 +174,19 @@ def _has_shape(comments: dict[int, str], first: int, last: int) -> bool:
 # --- the order of the lessons
 
 def early_uses(root: Path, modules: list[Module]) -> list[str]:
-    "Imports in a lesson from the module of a later one; the tour shows everything, so it may."
+    "Imports in a lesson, its exercises and their checks from the module of a later one; the tour shows everything, so it may."
     by_name = {module.name: module for module in modules}
     faults = []
-    for path in sorted((root / "nbs").rglob("*.ipynb")):
-        number = re.match(r"\d+(?=_)", path.name)
-        if not number or number.group() == TOUR or any(part[0] in "._" for part in path.relative_to(root).parts):
+    notebooks = [path for folder in ("nbs", "solutions") for path in sorted((root / folder).rglob("*.ipynb"))]
+    for path in [*notebooks, *sorted(root.glob("*/practice/*/lesson_*.py"))]:
+        number = re.match(r"(?:lesson_)?(\d+)(?=[_.])", path.name)
+        if not number or number.group(1) == TOUR or any(part[0] in "._" for part in path.relative_to(root).parts):
             continue
-        cells = [cell for cell in read_notebook(path)["cells"] if is_code(cell)]
-        for target in dict.fromkeys(target for cell in cells for target in _imports(cell["source"])):
+        sources = [path.read_text(encoding="utf-8")] if path.suffix == ".py" else \
+            [cell["source"] for cell in read_notebook(path)["cells"] if is_code(cell)]
+        for target in dict.fromkeys(target for source in sources for target in _imports(source)):
             module = by_name.get(target) or by_name.get(target.rpartition(".")[0])
-            if module and int(module.lesson) > int(number.group()):
+            if module and int(module.lesson) > int(number.group(1)):
                 name = target.rpartition(".")[2]
                 faults.append(f"{path.relative_to(root).as_posix()}: uses {name} of {module.name}, which lesson {module.lesson} "
                               "builds; take it from an earlier lesson or leave it out")

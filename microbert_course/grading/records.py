@@ -1,0 +1,73 @@
+"""What is kept of a graded submission: one file each, in the form that Gradescope reads, complete enough to go on from."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from microbert_course.errors import CourseError
+from microbert_course.files import read_json, write_json
+from microbert_course.grading.find import Submission
+from microbert_course.grading.scoring import Grade
+from microbert_course.grading.tasks import Sheet
+
+
+@dataclass(frozen=True)
+class Record:
+    "The result of one submission."
+
+    id: str
+    file: str
+    lesson: str | None
+    content: str
+    """sha256 of the file; empty if it could not be read."""
+    checks: str
+    """Fingerprint of the checks that judged it."""
+    isolation: str
+    grades: tuple[Grade, ...]
+    max_points: int
+    reason: str = ""
+    """Why there was nothing to grade."""
+
+    @property
+    def points(self) -> int:
+        return sum(grade.points for grade in self.grades)
+
+    @property
+    def status(self) -> str:
+        return "error" if self.reason else "graded"
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def record_path(out: Path, submission: Submission) -> Path:
+    return out / "submissions" / submission.slug / "results.json"
+
+
+def write_record(out: Path, submission: Submission, record: Record, sheet: Sheet | None) -> None:
+    "Write one submission's results.json, whole or not at all."
+    tasks = {task.check.id: task for task in sheet.tasks} if sheet else {}
+    tests = [{"name": f"{tasks[grade.id].number} {tasks[grade.id].title}", "number": tasks[grade.id].number, "score": grade.points,
+              "max_score": tasks[grade.id].points, "status": "passed" if grade.status == "passed" else "failed",
+              "output": f"{grade.status}: {grade.says}" if grade.status != grade.says else grade.says, "visibility": "visible"}
+             for grade in record.grades]
+    path = record_path(out, submission)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {
+        "score": record.points, "output": record.reason or f"{record.points} of {record.max_points} points; isolation: {record.isolation}",
+        "visibility": "visible", "stdout_visibility": "hidden", "tests": tests,
+        "extra_data": {"id": record.id, "file": record.file, "lesson": record.lesson, "content": record.content, "checks": record.checks,
+                       "isolation": record.isolation, "max_points": record.max_points, "reason": record.reason,
+                       "grades": [[grade.id, grade.status, grade.points, grade.says, grade.mistake] for grade in record.grades]}})
+
+
+def read_record(out: Path, submission: Submission) -> Record | None:
+    "A submission's record; None if there is none, or none that can be used."
+    try:
+        kept = read_json(record_path(out, submission))["extra_data"]
+        return Record(kept["id"], kept["file"], kept["lesson"], kept["content"], kept["checks"], kept["isolation"],
+                      tuple(Grade(*grade) for grade in kept["grades"]), kept["max_points"], kept["reason"])
+    except (CourseError, KeyError, TypeError, OSError, json.JSONDecodeError):
+        return None

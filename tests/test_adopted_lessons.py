@@ -1,0 +1,86 @@
+"""A learner's answers in the library's place: every later lesson runs on them, with the numbers that it had."""
+
+import ast
+import os
+from functools import cache
+
+import pytest
+
+from microbert_course.lessons.bands import outside, read_bands
+from microbert_course.lessons.catalogue import lessons
+from microbert_course.lessons.cells import is_code, python_tree, read_notebook
+from microbert_course.lessons.runner import run_lesson
+from microbert_course.paths import course_root
+from microbert_course.practice.adoption import adopt_answer
+from microbert_course.practice.answers import run_answers
+from microbert_course.practice.exercises import exercises
+from microbert_course.practice.swap import adopted_files
+
+BUILDS = [exercise for exercise in exercises() if exercise.check.builds]
+WHOLE = bool(os.environ.get("MICROBERT_ADOPT_EACH"))  # each answer alone under every later lesson, instead of the nearest one that uses it
+
+
+def imports(source: str, module: str = "") -> set[str]:
+    "What a text imports of the course, as full names; a name of a module looks like a module in it."
+    found = set()
+    for node in ast.walk(python_tree(source) or ast.Module([], [])):
+        if isinstance(node, ast.ImportFrom):
+            above = module.split(".")[:-node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.startswith("microbert_course.")}
+
+
+@cache
+def imports_of_module(name: str) -> set[str]:
+    path = course_root().joinpath(*name.split(".")).with_suffix(".py")
+    return imports(path.read_text(encoding="utf-8"), name) if path.is_file() else set()
+
+
+def reached(source: str) -> set[str]:
+    "All that a text imports, directly or not."
+    found, waiting = set(), imports(source)
+    while waiting:
+        found |= waiting
+        waiting = set().union(*map(imports_of_module, waiting)) - found
+    return found
+
+
+def users(exercise) -> list:
+    "The later lessons whose code can reach what the exercise builds; all others cannot notice the difference."
+    module = f"microbert_course.{exercise.check.builds.rpartition('.')[0]}"
+    later = [lesson for lesson in lessons() if not lesson.number.isdigit() or lesson.number > exercise.lesson[:2]]
+    return [lesson for lesson in later
+            if any(module in reached(cell["source"]) for cell in read_notebook(lesson.path)["cells"] if is_code(cell))]
+
+
+def adopt_solutions(chosen, work, monkeypatch):
+    monkeypatch.setenv("MICROBERT_WORK", str(work))
+    for exercise in chosen:
+        namespace, _ = run_answers(course_root() / "solutions" / f"{exercise.lesson}.ipynb")
+        adopt_answer(exercise, namespace[exercise.check.name])
+    assert set(adopted_files()) == {exercise.check.builds for exercise in chosen}
+
+
+def run_with_numbers_unchanged(lesson, folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    report = run_lesson(lesson.path, folder / lesson.path.name, cell_limit_s=180, notebook_limit_s=240)
+    faults = outside(read_bands(course_root()), lesson.path.stem, report.profile, report.about, report.results)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.path.stem)
+def test_the_course_runs_on_all_answers_at_once(lesson, tmp_path, monkeypatch):
+    adopt_solutions(BUILDS, tmp_path / "work", monkeypatch)
+    run_with_numbers_unchanged(lesson, tmp_path, monkeypatch)
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("exercise", BUILDS, ids=[exercise.id for exercise in BUILDS])
+def test_later_lessons_run_on_one_answer_alone(exercise, tmp_path, monkeypatch):
+    adopt_solutions([exercise], tmp_path / "work", monkeypatch)
+    for lesson in users(exercise) if WHOLE else users(exercise)[:1]:
+        run_with_numbers_unchanged(lesson, tmp_path, monkeypatch)

@@ -1,0 +1,94 @@
+"""A submission read as bytes: every way it can be broken is one reason, and what is only unusual is graded."""
+
+import os
+import socket
+
+import pytest
+from hostile.broken import CODE, FILES, GRADABLE
+
+from microbert_course.grading.find import submissions
+from microbert_course.grading.inside.cells import compiled, run
+from microbert_course.grading.notebooks import Unreadable, code_cells, read_bytes
+from microbert_course.grading.tasks import lesson_of
+
+KNOWN = ["01_text_as_data", "03_attention", "04_transformer_block"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_broken_file_is_one_reason(tmp_path, name):
+    content, word = FILES[name]
+    path = tmp_path / "03_attention.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(Unreadable) as reason:
+        code_cells(read_bytes(path))
+    assert word in str(reason.value) and "\n" not in str(reason.value)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", GRADABLE)
+def test_an_unusual_file_is_graded(name):
+    assert CODE["source"] in code_cells(GRADABLE[name])
+
+
+def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for name, word in (("folder", "is a folder"), ("pipe", "no regular file"), ("link", "symbolic link"), ("nowhere", "symbolic link"),
+                           ("socket", "cannot be read"), ("missing", "cannot be read")):
+            with pytest.raises(Unreadable, match=word):
+                read_bytes(tmp_path / name)
+    with pytest.raises(Unreadable, match="no regular file"):
+        read_bytes("/dev/zero")
+
+
+def test_every_notebook_of_a_folder_is_found_and_links_are_not_followed(tmp_path):
+    folder, elsewhere = tmp_path / "subs", tmp_path / "elsewhere"
+    for path in (folder / "anna" / "03_attention.ipynb", folder / "bert" / "late" / "04_transformer_block.IPYNB", folder / "anna" / "notes.txt",
+                 folder / "anna" / ".ipynb_checkpoints" / "03_attention-checkpoint.ipynb", folder / "x.ipynb" / "03_attention.ipynb",
+                 elsewhere / "03_attention.ipynb", folder / "grades" / "03_attention.ipynb"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "anna" / "link 03_attention.ipynb").symlink_to(elsewhere / "03_attention.ipynb")
+    found, lines = submissions([folder], None, KNOWN, folder / "grades")
+    assert [(one.id, one.lesson) for one in found] == [
+        ("anna/03_attention.ipynb", "03_attention"), ("anna/link 03_attention.ipynb", "03_attention"),
+        ("bert/late/04_transformer_block.IPYNB", "04_transformer_block"), ("x.ipynb", None), ("x.ipynb/03_attention.ipynb", "03_attention")]
+    assert len(lines) == 1 and "linked: is a symbolic link" in lines[0]
+    assert len({one.slug for one in found}) == len(found) and all("/" not in one.slug for one in found)
+
+
+def test_two_folders_with_the_same_files_keep_two_rows(tmp_path):
+    for group in ("a", "b"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "03_attention.ipynb").write_text("{}")
+    found, _ = submissions([tmp_path / "a", tmp_path / "b"], None, KNOWN, tmp_path / "out")
+    assert [one.id for one in found] == ["a/03_attention.ipynb", "b/03_attention.ipynb"]
+
+
+@pytest.mark.parametrize(("name", "lesson"), [
+    ("03_attention.ipynb", "03_attention"), ("anna_12345_998_03_attention-2.ipynb", "03_attention"), ("03-Attention (1).ipynb", "03_attention"),
+    ("Müller_assignsubmission_file_04_transformer_block.ipynb", "04_transformer_block"), ("attention.ipynb", None),
+    ("103_attention.ipynb", None), ("03_attention_04_transformer_block.ipynb", None), ("03_attentions.ipynb", None)])
+def test_a_files_name_says_its_lesson(name, lesson):
+    assert lesson_of(name, KNOWN) == lesson
+
+
+def test_magic_is_left_out_only_where_a_cell_is_no_python():
+    assert compiled("%%bash\nls", "c") is None
+    for source in ("%matplotlib inline\nx = 1", "!ls\nx = 1", "files = !ls\nx = 1", "%%time\nx = 1", "x = 1\nx?", "x = (7\n% 6)"):
+        space = {}
+        exec(compiled(source, "c"), space)
+        assert space["x"] == 1, source
+
+
+def test_a_cell_that_raises_is_noted_and_the_next_one_goes_on(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    space, failed = run(["1 / 0", "x = 1", "raise SystemExit", "def (", "x += 1"])
+    assert space["x"] == 2 and failed == [[1, "ZeroDivisionError"], [3, "SystemExit"], [4, "SyntaxError"]]
