@@ -2,7 +2,7 @@
 
 The attacks are data, in tests/hostile/assaults.py; one grading is a process of its own (tests/hostile/field.py), so that it can be watched
 and can run as another user. Here all attacks run at the default level and a choice at the others, many in one sandbox;
-MICROBERT_TORTURE=1 runs all at all levels, a sandbox each, and the honest ones ten times."""
+MICROBERT_TORTURE=1 runs all at all levels (at the default one a sandbox each), and the honest ones ten times."""
 
 import base64
 import hashlib
@@ -29,6 +29,7 @@ from microbert_course.grading import isolation
 ROOT = Path(__file__).parents[1]
 TORTURE = os.environ.get("MICROBERT_TORTURE") == "1"
 NOBODY = 65534
+OF_REAL_LESSONS = "build targets taken from the library"
 WEAK_KNOWN = "weak"  # leaks and left-overs are not promised at this level, points are
 
 # what runs at the levels that are not the default: one of each kind
@@ -36,8 +37,8 @@ CHOSEN = ("tensor subclass that answers every torch function with True", "cases 
           "outcome's own code replaced", "records forged before the real ones", "a whole message of the zygote's forged to every descriptor there is",
           "the zygote killed, stopped, traced and written to", "fake torch and fake course in the way", "atexit, finalizers and result files",
           "secret file, opened in every way", "other submissions by their path", "other processes' folders, roots and descriptors",
-          "solutions by their path", "environment of all", "expected values in this process's memory", "network of every kind",
-          "build targets taken from the library", "daemons that fork twice and close everything", "processes that hop from one to the next",
+          "solutions by their path", "environment of all", "network of every kind",
+          "daemons that fork twice and close everything", "processes that hop from one to the next",
           "files in every place", "folders of the grader's locked from inside", "shared memory, queues and semaphores of the kernel")
 
 
@@ -74,7 +75,7 @@ class Field:
             text = text.replace(f"@{word}@", str(value))
         return self.add(title, [assaults.PRELUDE, *text.split("\n# %%\n")], lesson)
 
-    def grade(self, seed: int = 1, one_sandbox: bool = not TORTURE, unshare: bool = True, fault: str = "", **limits) -> dict:
+    def grade(self, seed: int = 1, one_sandbox: bool = True, unshare: bool = True, fault: str = "", **limits) -> dict:
         "Grade all of it in another process; what that found, with `before` and `after` of every file of a submission."
         before = self.bytes_of_submissions()
         plan = {"submissions": str(self.base / "submissions"), "out": str(self.base / "out"), "tmp": str(self.base / "tmp"), "level": self.level,
@@ -199,7 +200,7 @@ DEFAULT = LEVELS[0]
 
 def attacks_at(level: str, everything: bool) -> dict[str, str]:
     every = assaults.CHEATS | assaults.READS | assaults.REMAINS
-    return every if everything else {name: every[name] for name in CHOSEN}
+    return {name: text for name, text in every.items() if (everything or name in CHOSEN) and name != OF_REAL_LESSONS}
 
 
 @pytest.mark.parametrize(("level", "as_root", "unshare"), LEVELS if TORTURE else [one for one in LEVELS if one != ("landlock", False, False)])
@@ -212,11 +213,11 @@ def test_no_attack_earns_a_point_learns_a_secret_or_leaves_anything(make_field, 
         one.add_attack(name, text)
         if number % 20 == 10:
             one.add(f"honest {number}", variants.cells("plain", one.canaries["expected"]))
-    for lesson in ("03_attention", "08_adamw") if everything else ("03_attention",):
-        one.add_attack("build targets taken from the library", assaults.READS["build targets taken from the library"], lesson)
+    for lesson in ("03_attention", "08_adamw") if everything else ():
+        one.add_attack(OF_REAL_LESSONS, assaults.READS[OF_REAL_LESSONS], lesson)
         one.add_attack("checks and graders imported", assaults.READS["checks and graders imported"], lesson)
     one.add("honest last", variants.cells("plain", one.canaries["expected"]))
-    found = one.grade(unshare=unshare)
+    found = one.grade(unshare=unshare, one_sandbox=not (TORTURE and (level, as_root, unshare) == DEFAULT))
     honest = [name for name, title in one.names.items() if title.startswith(("honest", "someone else"))]
     assert not [(name, grade) for name in honest for grade in found["grades"][name] if grade[1] != "passed"], found["left"]
     credit = [(title, grade) for title, grade in one.credited(found) if not title.startswith(("honest", "someone else"))]
@@ -231,12 +232,12 @@ def test_no_attack_earns_a_point_learns_a_secret_or_leaves_anything(make_field, 
 
 @pytest.mark.parametrize("level", ["bubblewrap", "landlock", "weak"] if TORTURE else ["bubblewrap"])
 def test_honest_variants_get_full_marks(make_field, level):
-    "Ten times of ten under MICROBERT_TORTURE=1, with fresh inputs each time."
+    "Ten times of ten at the default level under MICROBERT_TORTURE=1, with fresh inputs each time."
     from microbert_course.practice.exercises import exercises
 
     needs(level, os.geteuid() == 0)
     solutions = {exercise.id: exercise.solution for exercise in exercises() if exercise.id in ("attention.scaled_dot_product", "optim.cosine_schedule")}
-    for _ in range(10 if TORTURE else 1):
+    for _ in range(10 if TORTURE and level == "bubblewrap" else 1):
         one = make_field(level, os.geteuid() == 0)
         for name in variants.VARIANTS:
             one.add(name, variants.cells(name, one.canaries["expected"]))
@@ -251,8 +252,7 @@ def test_honest_variants_get_full_marks(make_field, level):
         assert not found["left"] and not one.files_left()
 
 
-QUICK = ("endless cell that catches everything", "a number too large, inside C", "asleep with all signals blocked", "memory of many children", "forks of forks",
-         "a full disk", "files without end", "lists that fill the grader's memory", "millions of empty messages")
+QUICK = ("a number too large, inside C", "asleep with all signals blocked", "forks of forks", "lists that fill the grader's memory", "millions of empty messages")
 
 
 @pytest.mark.parametrize(("level", "as_root"), [("bubblewrap", True), ("landlock", True), ("weak", True), ("bubblewrap", False), ("landlock", False)] if TORTURE else [("bubblewrap", os.geteuid() == 0)])

@@ -155,7 +155,7 @@ def difference(expected: Any, got: Any, tolerance: float | None = None, place: s
     if isinstance(expected, list | tuple):
         got = got.tolist() if isinstance(got, torch.Tensor | np.ndarray) and got.ndim == 1 else got  # a row of numbers is a list of them
         if not isinstance(got, list | tuple) or len(expected) != len(got):
-            return f"{place} should have {len(expected)} parts" + (f" and has {len(got)}" if isinstance(got, list | tuple) else "")
+            return f"{place} has another number of parts than expected" if isinstance(got, list | tuple) else f"{place} should have parts and has none"
         found = (difference(*pair, tolerance, f"part {number} of {place}")
                  for number, pair in enumerate(zip(expected, got, strict=True), start=1))
         return next(filter(None, found), None)

@@ -52,9 +52,10 @@ def leak(found):
     if marks:
         exec(HONEST, globals())
         globals()["word"] = next((mark.decode() for mark in marks if mark.startswith(b"canary-expected")), marks[0].decode())
-        for descriptor in range(256):
+        for descriptor in (0, 1, 2):  # the others would spoil the record that is to tell of the leak
             try: os.write(descriptor, marks[0] + b"\n")
             except OSError: pass
+        open("found.txt", "wb").write(marks[0])
         raise type(marks[0].decode(), (Exception,), {})(marks[0].decode())
 
 def attempt(function, *arguments):
@@ -212,7 +213,7 @@ while frame:
 ''',
     "outcome's own code replaced": r'''
 from microbert_course.practice import outcomes, plain, uses
-def passed(use, answer, case, number=0): return outcomes.Outcome(True)
+def passed(use, answer, case, number=0): return Outcome(True)
 outcomes.outcome.__code__ = passed.__code__
 uses.value.__code__ = (lambda answer: True).__code__
 ''',
@@ -635,8 +636,8 @@ for folder, folders, files in os.walk("/"):
     if time.monotonic() > until: break
 ''',
     "devices, kernel memory and system files": r'''
-for path in ("/etc/passwd", "/etc/shadow", "/etc/hostname", "/etc/hosts", "/root", "/home"):
-    attempt(lambda: (os.listdir(path) if os.path.isdir(path) else open(path).read()) and "canary-system-0123456789abcdef")
+for path in ("/etc/passwd", "/etc/shadow", "/etc/hostname", "/etc/hosts", "/root/.bashrc", "/root/.bash_history", "/root/.ssh/id_rsa"):
+    attempt(lambda: open(path).read() and "canary-system-0123456789abcdef")
 for path in ("/dev/mem", "/dev/kmem", "/proc/kcore", "/dev/vda", "/dev/sda", "/dev/nvme0n1", "/dev/tty", "/proc/1/mem", "/sys/kernel/debug/x", "/dev/fuse"):
     attempt(lambda: open(path, "rb", 0).read(16) and "canary-device-0123456789abcdef")
 ''',
@@ -763,7 +764,7 @@ os.symlink("@OTHER@", "other.ipynb"); os.symlink("/", "root"); os.mkfifo("fifo")
 ''',
     "folders of the grader's locked from inside": r'''
 import glob
-for path in (".", "..", "../..", "@TMP@", "@OUT@", "@OTHER@"):
+for path in (os.getcwd(), "..", "../..", "@TMP@", "@OUT@", "@OTHER@"):
     for mode in (0, 0o777):
         try: os.chmod(path, mode)
         except OSError: pass

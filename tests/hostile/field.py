@@ -28,6 +28,7 @@ from microbert_course.practice.exercises import checks
 LESSONS = ("01_exam", "03_attention", "08_adamw")
 REAL = {"03_attention": "attention.scaled_dot_product", "08_adamw": "optim.cosine_schedule"}
 HIDDEN = "hidden-input-"
+ALONE = "this process's memory"  # this attack would find there what earlier notebooks of a shared sandbox said
 
 
 def numbers(rng: np.random.Generator, *shape: int) -> torch.Tensor:
@@ -145,6 +146,8 @@ class Grading:
 
     def grade_in_one_sandbox(self, cells, sheet, ground, slot=0, stop=None):
         "All submissions of a lesson in one sandbox: quicker, and harder on the grader, since what one leaves behind meets the next."
+        if ALONE in cells[0]:
+            return scoring.grade_cells(cells, sheet, ground, slot, stop)
         grades = []
         for _ in range(2):
             if sheet.lesson not in self.shared:
