@@ -11,6 +11,7 @@ import pytest
 from microbert_course.lessons.check import check, main
 from microbert_course.lessons.readme import render_readme
 from microbert_course.lessons.results import MIME
+from microbert_course.practice.exercises import write_exercises
 
 SETTINGS = """[DEFAULT]
 repo = tiny-course
@@ -56,6 +57,14 @@ LESSON = (
     cell("print(add(size, 1))", outputs=[printed("4\n")]),
 )
 
+SOLUTION = (
+    cell("## 1.1 Adding\n`sums.add` · build · easy · 5 minutes · 5 points\n\nAdd.", "markdown"),
+    cell("def add(a, b):\n    ### BEGIN SOLUTION\n    return a + b\n    ### END SOLUTION"),
+    cell('check("sums.add")'),
+    cell("### Hints\n1. one\n2. two\n3. three", "markdown"),
+    cell("### Afterwards\nRead.", "markdown"),
+)
+
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
@@ -64,7 +73,8 @@ def honest(tmp_path_factory):
     (root / "settings.ini").write_text(SETTINGS)
     write_notebook(root / "nbs/1_sums/01_adding.ipynb", *LESSON)
     write_notebook(root / "nbs/index.ipynb", cell("# Tiny\n\nStart with [adding](1_sums/01_adding.ipynb).", "markdown"))
-    write_notebook(root / "exercises/01_adding.ipynb", cell("# Your turn", "markdown"), cell("add = ..."))
+    write_notebook(root / "solutions/01_adding.ipynb", *SOLUTION)
+    write_exercises(root)
     (root / "tiny_course").mkdir()
     (root / "tests").mkdir()
     (root / "tests/test_adding.py").write_text("from tiny_course.sums.adding import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n")
@@ -84,7 +94,7 @@ def root(honest, tmp_path):
 def test_an_honest_course_has_no_fault(honest, capsys):
     assert check(honest) == []
     assert main(["--root", str(honest)]) == 0
-    assert capsys.readouterr().out.startswith("export, 3 notebooks and README agree")
+    assert capsys.readouterr().out.startswith("export, 4 notebooks and README agree")
 
 
 def test_a_module_that_differs_from_its_notebook_is_refused(root, capsys):
@@ -144,8 +154,7 @@ def test_a_folder_of_this_machine_in_an_output_is_refused(root):
 
 def test_an_exercise_with_outputs_is_refused(root):
     write_notebook(root / "exercises/01_adding.ipynb", cell("add(1, 2)", outputs=[printed("3\n")]))
-    assert check(root) == ["exercises/01_adding.ipynb: carries outputs, which give the answers away; "
-                           "run `nbdev_clean --clear_all --fname exercises/01_adding.ipynb`"]
+    assert check(root) == ["exercises/01_adding.ipynb: is not what solutions/01_adding.ipynb generates; edit that one, then run `make exercises`"]
 
 
 def test_a_damaged_notebook_is_one_line(root):

@@ -139,8 +139,6 @@ def check_notebook(path: Path, root: Path, copy: Path) -> list[str]:
     for number, cell in enumerate(cells, start=1):
         if any(output["output_type"] == "error" for output in cell.get("outputs", [])):
             faults.append(f"cell {number} (`{first_line(cell['source'])}`) ended in an error; mend it, then {run}")
-    if name.parts[0] == "exercises" and outputs:
-        faults.append(f"carries outputs, which give the answers away; run `nbdev_clean --clear_all --fname {name.as_posix()}`")
     if name.parts[0] == "nbs" and path.name != "index.ipynb":
         if not outputs and any(map(is_code, cells)):
             faults.append(f"has code but no outputs, so a reader sees no result; {run}")
