@@ -59,14 +59,13 @@ def adopt_solutions(chosen, work, monkeypatch):
     for exercise in chosen:
         namespace, _ = run_answers(course_root() / "solutions" / f"{exercise.lesson}.ipynb")
         adopt_answer(exercise, namespace[exercise.check.name])
-    assert set(adopted_files()) == {exercise.check.builds for exercise in chosen}
 
 
-def run_with_numbers_unchanged(lesson, folder, monkeypatch):
+def numbers_that_moved(lesson, folder, monkeypatch) -> list[str]:
+    "Run a lesson to its end; a line for each of its numbers that is outside its band."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     report = run_lesson(lesson.path, folder / lesson.path.name, cell_limit_s=180, notebook_limit_s=240)
-    faults = outside(read_bands(course_root()), lesson.path.stem, report.profile, report.about, report.results)
-    assert not faults, "\n".join(faults)
+    return outside(read_bands(course_root()), lesson.path.stem, report.profile, report.about, report.results)
 
 
 @pytest.mark.notebook
@@ -74,7 +73,8 @@ def run_with_numbers_unchanged(lesson, folder, monkeypatch):
 @pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.path.stem)
 def test_the_course_runs_on_all_answers_at_once(lesson, tmp_path, monkeypatch):
     adopt_solutions(BUILDS, tmp_path / "work", monkeypatch)
-    run_with_numbers_unchanged(lesson, tmp_path, monkeypatch)
+    assert set(adopted_files()) == {exercise.check.builds for exercise in BUILDS}
+    assert numbers_that_moved(lesson, tmp_path, monkeypatch) == []
 
 
 @pytest.mark.notebook
@@ -82,5 +82,6 @@ def test_the_course_runs_on_all_answers_at_once(lesson, tmp_path, monkeypatch):
 @pytest.mark.parametrize("exercise", BUILDS, ids=[exercise.id for exercise in BUILDS])
 def test_later_lessons_run_on_one_answer_alone(exercise, tmp_path, monkeypatch):
     adopt_solutions([exercise], tmp_path / "work", monkeypatch)
+    assert list(adopted_files()) == [exercise.check.builds]
     for lesson in users(exercise) if WHOLE else users(exercise)[:1]:
-        run_with_numbers_unchanged(lesson, tmp_path, monkeypatch)
+        assert numbers_that_moved(lesson, tmp_path, monkeypatch) == []

@@ -7,9 +7,10 @@ import pytest
 from hostile.broken import CODE, FILES, GRADABLE
 
 from microbert_course.grading.find import submissions
-from microbert_course.grading.inside.cells import compiled, run
+from microbert_course.grading.inside.cells import run
 from microbert_course.grading.notebooks import Unreadable, code_cells, read_bytes
 from microbert_course.grading.tasks import lesson_of
+from microbert_course.practice.cells import compiled
 
 KNOWN = ["01_text_as_data", "03_attention", "04_transformer_block"]
 

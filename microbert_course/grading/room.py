@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import microbert_course
+from microbert_course.practice.blanks import blank
 
 PACKAGE = "microbert_course"
 LEFT_OUT = ("cli", "grading", "lessons")
-KEPT_OF_PRACTICE = ("plain.py", "outcomes.py", "uses")
+KEPT_OF_PRACTICE = ("cells.py", "outcomes.py", "plain.py", "uses")
 STUB = '''"""Exercises, in the grader: nothing is checked here, and nothing shown."""
 
 
@@ -51,16 +52,14 @@ def _is_left_out(folder: Path, name: str, source: Path) -> bool:
 
 def blanked(source: str, symbol: str) -> str:
     "A module's text with the body of one function, or of every method of one class, replaced by an error that says why."
-    tree = ast.parse(source)
+    tree, nothing = ast.parse(source), ast.parse(blank(f"{symbol} is what this exercise asks you to build")).body
     for node in tree.body:
         if getattr(node, "name", None) != symbol:
             continue
         functions = [node] if isinstance(node, ast.FunctionDef) else [
             child for child in node.body if isinstance(child, ast.FunctionDef)]
         for function in functions:
-            function.body = ast.parse(f'raise NotImplementedError("{symbol} is what this exercise asks you to build")').body
-        if isinstance(node, ast.ClassDef) and not functions:
-            node.body = ast.parse(f'def __new__(cls, *a, **k):\n raise NotImplementedError("{symbol} is what this exercise asks you to build")').body
+            function.body = nothing
     return ast.unparse(tree)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from microbert_course.practice import uses
+from microbert_course.practice import blanks, uses
 from microbert_course.practice.outcomes import Case, Outcome, outcome
 from microbert_course.practice.plain import dump
 
@@ -77,7 +77,9 @@ NOT_YET = "not yet: the answer is still to be written"
 
 
 def examine(check: Check, answer: Any, seed: int) -> Verdict:
-    "Judge an answer that runs in this process: a learner's own."
+    "Judge an answer that runs in this process: a learner's own; None is the blank of a number."
+    if answer is None:
+        return Verdict(False, NOT_YET, not_yet=True)
     cases = check.cases(np.random.default_rng(seed))
     return judge(check, cases, [outcome(check.use, answer, case, number) for number, case in enumerate(cases)])
 
@@ -88,7 +90,7 @@ def judge(check: Check, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> V
     Raises: ValueError if the outcomes are not one a case."""
     if not cases or len(cases) != len(outcomes):
         raise ValueError(f"{len(outcomes)} outcomes for {len(cases)} cases: give one each")
-    if any(result.error == "NotImplementedError" or (check.use is uses.value and result.output is None and not result.error) for result in outcomes):
+    if any(result.error == blanks.RAISED for result in outcomes):
         return Verdict(False, NOT_YET, not_yet=True)
     expected = [outcome(check.use, check.reference, case, number) for number, case in enumerate(cases)]
     if broken := [result for result in expected if result.error not in MAY_BE_ASKED_FOR]:

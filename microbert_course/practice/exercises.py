@@ -19,6 +19,7 @@ from microbert_course.errors import CourseError
 from microbert_course.files import write_whole
 from microbert_course.lessons.cells import read_notebook
 from microbert_course.paths import course_root
+from microbert_course.practice.blanks import blank
 
 if TYPE_CHECKING:  # it brings torch, which `make exercises` can do without
     from microbert_course.practice.checking import Check
@@ -175,7 +176,7 @@ def blanked(source: str, number: str, path: Path) -> str:
 def _blank(answer: list[str], indent: str, number: str) -> list[str]:
     "What stands where an answer was."
     if indent:
-        return [f'{indent}raise NotImplementedError("Exercise {number}")']
+        return [indent + blank(f"Exercise {number}")]
     names = [target.id for node in ast.parse("\n".join(answer)).body if isinstance(node, ast.Assign)
              for target in node.targets if isinstance(target, ast.Name)]
     return [f"{name} = None  # Exercise {number}" for name in names]

@@ -126,7 +126,7 @@ def answer(job: bytes, setup: dict, facts: dict, writing: int) -> None:
         try:
             result = outcome(use, found, case, number)
             message = {"output": result.output, "error": result.error, "changed": list(result.changed)}
-        except BaseException as error:  # SystemExit, say; `outcome` keeps what is an Exception
+        except BaseException as error:  # KeyboardInterrupt, say; `outcome` keeps what is an Exception
             message = {"output": None, "error": type(error).__name__, "changed": []}
         write(writing, wire.packed(plain.dump(message)))
 
