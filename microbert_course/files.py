@@ -53,7 +53,7 @@ def write_json(path: str | Path, value: object) -> None:
     write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> dict:
+def read_json(path: str | Path, remedy: str = "restore it or train again") -> dict:  # remedy: for a file that is damaged
     """The object in a JSON file.
 
     Raises: CourseError if the file is missing, cut short or not an object."""
@@ -63,7 +63,7 @@ def read_json(path: str | Path) -> dict:
     except FileNotFoundError:
         raise CourseError(f"{path} does not exist: give a folder that a training run wrote") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CourseError(f"{path} is damaged ({error}): restore it or train again") from None
+        raise CourseError(f"{path} is damaged ({error}): {remedy}") from None
     if not isinstance(value, dict):
-        raise CourseError(f"{path} holds a {type(value).__name__} where an object is expected: restore it or train again")
+        raise CourseError(f"{path} holds a {type(value).__name__} where an object is expected: {remedy}")
     return value

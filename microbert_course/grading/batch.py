@@ -69,7 +69,7 @@ class Batch:
 
     def _begin(self) -> int:  # the seed
         path = self.out / "grading.json"
-        kept = read_json(path).get("seed") if path.exists() else None
+        kept = read_json(path, "give another --out").get("seed") if path.exists() else None
         if kept is not None and type(kept) is not int:
             raise CourseError(f"{path} holds no seed: give another --out")
         if None not in (kept, self.seed) and kept != self.seed:

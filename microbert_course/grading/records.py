@@ -1,7 +1,6 @@
 """What is kept of a graded submission: one file each, in the form that Gradescope reads, complete enough to go on from."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,5 +68,5 @@ def read_record(out: Path, submission: Submission) -> Record | None:
         kept = read_json(record_path(out, submission))["extra_data"]
         return Record(kept["id"], kept["file"], kept["lesson"], kept["content"], kept["checks"], kept["isolation"],
                       tuple(Grade(*grade) for grade in kept["grades"]), kept["max_points"], kept["reason"])
-    except (CourseError, KeyError, TypeError, OSError, json.JSONDecodeError):
+    except (CourseError, KeyError, TypeError, OSError):
         return None

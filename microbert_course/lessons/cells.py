@@ -21,20 +21,21 @@ class CellFault(Exception):
         self.index, self.text = index, text
 
 
-def read_notebook(path: str | Path) -> dict:
+def read_notebook(path: str | Path, remedy: str = "") -> dict:  # remedy: for a file that is damaged; "" = to restore it from git
     """The notebook as plain dicts, every cell's source one string.
 
     Raises: CourseError if the file is missing, damaged or no notebook of format 4."""
     path = Path(path)
+    remedy = remedy or f"restore it with `git restore {path.name}`"
     if not path.is_file():
         raise CourseError(f"{path} does not exist: `microbert lessons list` shows the lessons there are")
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise CourseError(f"{path} is damaged ({error}): restore it with `git restore {path.name}`") from None
+        raise CourseError(f"{path} is damaged ({error}): {remedy}") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) and notebook.get("nbformat") == 4 else None
     if not isinstance(cells, list) or not all(map(_is_cell, cells)):
-        raise CourseError(f"{path} is not a Jupyter notebook of format 4: restore it with `git restore {path.name}`")
+        raise CourseError(f"{path} is not a Jupyter notebook of format 4: {remedy}")
     for cell in cells:
         cell["source"] = "".join(cell["source"])
         cell.setdefault("metadata", {})
@@ -42,7 +43,8 @@ def read_notebook(path: str | Path) -> dict:
 
 
 def _is_cell(cell: object) -> bool:
-    return isinstance(cell, dict) and "cell_type" in cell and isinstance(cell.get("source"), str | list)
+    source = cell.get("source") if isinstance(cell, dict) and "cell_type" in cell else None
+    return isinstance(source, str) or isinstance(source, list) and all(isinstance(line, str) for line in source)
 
 
 def tags(cell: dict) -> list[str]:

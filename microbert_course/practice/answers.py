@@ -20,7 +20,8 @@ def run_answers(path: Path) -> tuple[dict[str, Any], list[str]]:  # what the cel
     Raises: CourseError if the file is no notebook."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     failed = []
-    for number, cell in enumerate(read_notebook(path)["cells"], start=1):
+    remedy = f"`microbert exercise reset {path.stem[:2]}` begins anew and keeps it under another name"
+    for number, cell in enumerate(read_notebook(path, remedy)["cells"], start=1):
         source = cell["source"]
         if not is_code(cell) or source.lstrip().startswith(("check(", "hint(")):
             continue

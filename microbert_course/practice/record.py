@@ -11,6 +11,8 @@ from microbert_course.paths import work_dir
 
 FORMAT = 1
 NOTHING = {"attempts": 0, "passed": None, "hints": 0, "solution_seen": False}
+KINDS = {"attempts": int, "passed": str | None, "hints": int, "solution_seen": bool}
+REMEDY = "mend it by hand, or move it away to begin a new one"
 
 
 def progress_path() -> Path:
@@ -24,29 +26,37 @@ def read_progress() -> dict[str, dict]:  # by exercise: attempts, passed (when f
     path = progress_path()
     if not path.exists():
         return {}
-    try:
-        kept = read_json(path)
-        entries = {id: {**NOTHING, **entry} for id, entry in kept["exercises"].items()}
-    except (CourseError, KeyError, TypeError, AttributeError) as error:
-        raise CourseError(f"{path} is damaged ({str(error).partition(':')[0]}): mend it by hand, or move it away to begin a new one") from None
+    kept = read_json(path, REMEDY)
     if kept.get("format") != FORMAT:
         raise CourseError(f"{path} has the format {kept.get('format')} and this version reads {FORMAT}: update the course")
-    return entries
+    entries = kept.get("exercises")
+    if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
+        raise CourseError(f"{path} is damaged (an exercise's entry is not like {NOTHING}): {REMEDY}")
+    return {id: {**NOTHING, **entry} for id, entry in entries.items()}
+
+
+def _is_entry(entry: object) -> bool:
+    "Whether what is known of an exercise has the types that are counted on."
+    return isinstance(entry, dict) and all(isinstance(entry.get(name, NOTHING[name]), kind) for name, kind in KINDS.items())
 
 
 @contextmanager
 def entry_of(id: str) -> Iterator[dict]:
     """One exercise's entry to change in place; the file is whole before and after, and two kernels take turns.
 
-    Raises: CourseError if the file is damaged."""
+    Raises: CourseError if the file is damaged, or cannot be written."""
     from filelock import FileLock
 
-    work_dir().mkdir(parents=True, exist_ok=True)
-    with FileLock(work_dir() / ".progress.lock", timeout=30):
-        entries = read_progress()
-        entry = entries.setdefault(id, dict(NOTHING))
-        yield entry
-        write_json(progress_path(), {"format": FORMAT, "exercises": entries})
+    try:
+        work_dir().mkdir(parents=True, exist_ok=True)
+        with FileLock(work_dir() / ".progress.lock", timeout=30):
+            entries = read_progress()
+            entry = entries.setdefault(id, dict(NOTHING))
+            yield entry
+            write_json(progress_path(), {"format": FORMAT, "exercises": entries})
+    except OSError as error:  # filelock's time-out is one
+        raise CourseError(f"{progress_path()} cannot be written ({error.strerror or error}): mend that, or name another folder in "
+                          "MICROBERT_WORK") from None
 
 
 def record_attempt(id: str, passed: bool) -> None:
