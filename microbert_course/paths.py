@@ -12,10 +12,16 @@ def course_root() -> Path:
 
     Raises: CourseError if there is none."""
     here = Path(__file__).resolve().parent.parent
-    for folder in (here, Path.cwd(), *Path.cwd().parents):
-        if (folder / "settings.ini").is_file() and (folder / "nbs").is_dir():
+    if _holds_lessons(here):
+        return here
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if _holds_lessons(folder):
             return folder
     raise CourseError(f"no lessons at {here} or above {Path.cwd()}: run this inside a clone of the course's repository")
+
+
+def _holds_lessons(folder: Path) -> bool:
+    return (folder / "settings.ini").is_file() and (folder / "nbs").is_dir()
 
 
 def runs_dir() -> Path:

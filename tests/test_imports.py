@@ -1,6 +1,7 @@
 """Importing the package needs neither nbdev nor Jupyter, and its core needs no more than the six libraries it names."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -107,3 +108,11 @@ def test_the_guard_finds_a_planted_import(tmp_path, name):
     folder = plant(tmp_path, training=f"import {name}\n")
     _, failed = run(GUARD, folder, ["planted_course.training"], CORE)
     assert failed == [f"planted_course.training.module: planted_course.training.module imports {name}"]
+
+
+def test_the_course_is_imported_where_the_current_folder_is_gone(course):
+    "It looks for adopted code then, and the checkout has its own place for that."
+    script = f"import os, sys, tempfile; sys.path.insert(0, {course!r}); os.chdir(gone := tempfile.mkdtemp()); os.rmdir(gone); import microbert_course"
+    environment = {name: value for name, value in os.environ.items() if name != "MICROBERT_WORK"}
+    answer = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 0, answer.stderr
