@@ -10,7 +10,7 @@ from microbert_course.grading.find import submissions
 from microbert_course.grading.inside.cells import run
 from microbert_course.grading.notebooks import Unreadable, code_cells, read_bytes
 from microbert_course.grading.tasks import lesson_of
-from microbert_course.practice.cells import compiled
+from microbert_course.practice.cells import python_text
 
 KNOWN = ["01_text_as_data", "03_attention", "04_transformer_block"]
 
@@ -80,11 +80,11 @@ def test_a_files_name_says_its_lesson(name, lesson):
 
 
 def test_magic_is_left_out_only_where_a_cell_is_no_python():
-    assert compiled("%%bash\nls", "c") is None
+    assert python_text("%%bash\nls") == ""
     for source in ("%matplotlib inline\nx = 1", "!ls\nx = 1", "files = !ls\nx = 1", "%%time\nx = 1", "x = 1\nx?", "x = (7\n% 6)"):
-        space = {}
-        exec(compiled(source, "c"), space)
-        assert space["x"] == 1, source
+        space, text = {}, python_text(source)
+        exec(text, space)
+        assert space["x"] == 1 and text.count("\n") == source.count("\n"), source
 
 
 def test_a_cell_that_raises_is_noted_and_the_next_one_goes_on(monkeypatch):

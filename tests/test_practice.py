@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from microbert_course import practice
 from microbert_course.cli.main import main
 from microbert_course.errors import CourseError
 from microbert_course.paths import course_root
 from microbert_course.practice import checking, notebook, record, uses
+from microbert_course.practice.answers import run_answers, stand_alone
 from microbert_course.practice.checking import Check, Verdict, Wrong, difference, examine
 from microbert_course.practice.exercises import exercises
 from microbert_course.practice.plain import MAGIC, NotPlain, dump, load
@@ -207,11 +209,21 @@ def test_two_kernels_at_once_lose_nothing(work):
     assert record.read_progress()["a.b"]["attempts"] == 80
 
 
-def test_a_damaged_progress_file_is_named_and_kept(work):
-    (work / "progress.json").write_text("{")
-    with pytest.raises(CourseError, match="mend it by hand, or move it away"):
-        notebook.progress()
-    assert (work / "progress.json").read_text() == "{"
+@pytest.mark.parametrize("text", ["{", "[1]", '{"format": 1}', '{"format": 1, "exercises": {"a.b": 7}}', '{"format": 1, "exercises": {"a.b": {"attempts": "x"}}}'])
+def test_a_damaged_progress_file_is_named_once_and_kept(work, text):
+    (work / "progress.json").write_text(text)
+    for ask in (notebook.progress, lambda: notebook.hint(BUILD.id)):
+        with pytest.raises(CourseError, match="mend it by hand, or move it away") as error:
+            ask()
+        assert str(error.value).count("progress.json") == 1
+    assert (work / "progress.json").read_text() == text
+
+
+def test_a_work_folder_that_cannot_be_written_is_one_sentence(work, monkeypatch):
+    (work / "file").touch()
+    monkeypatch.setenv("MICROBERT_WORK", str(work / "file" / "work"))
+    with pytest.raises(CourseError, match="progress.json cannot be written .Not a directory.: .* MICROBERT_WORK"):
+        notebook.hint(BUILD.id)
 
 
 # --- in the terminal
@@ -302,16 +314,57 @@ class Mine(Base):
 '''
 
 
-def test_code_that_stands_alone_brings_its_helpers_imports_and_constants(tmp_path):
-    from microbert_course.practice.answers import run_answers, stand_alone
-
-    cells = [{"cell_type": "code", "metadata": {}, "source": part} for part in (NEEDY, "def bad(x):\n    return x + table\ntable = torch.ones(2)", "def worse(x):\n    return y")]
-    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}))
-    space, failed = run_answers(tmp_path / "a.ipynb")
+def run_cells(path, *cells):
+    "What a notebook of these cells defines."
+    made = [{"cell_type": "code", "metadata": {}, "source": source} for source in cells]
+    path.write_text(json.dumps({"cells": made, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}))
+    space, failed = run_answers(path)
     assert not failed
+    return space
+
+
+def test_code_that_stands_alone_brings_its_helpers_imports_and_constants(tmp_path):
+    space = run_cells(tmp_path / "a.ipynb", NEEDY, "def bad(x):\n    return x + table\ntable = torch.ones(2)", "def worse(x):\n    return y")
     alone = {}
     exec(stand_alone(space["Mine"]), alone)
     assert torch.equal(alone["Mine"]()(torch.zeros(2)), space["Mine"]()(torch.zeros(2)))
     for name, says in (("bad", "bad uses table, a Tensor of the notebook"), ("worse", "worse uses y, which is not defined")):
         with pytest.raises(CourseError, match=says):
             stand_alone(space[name])
+    with pytest.raises(CourseError, match="3 is of type int: only a function or class"):
+        stand_alone(3)
+
+
+OWN_NAMES = '''%%time
+%matplotlib inline
+def own(x):
+    import math
+    def twice(y):
+        return 2 * y
+    try:
+        weights = twice(x)
+        raise ValueError
+    except ValueError as error:
+        return weights * math.pi if error else sum(part for part in [x])
+'''
+
+
+def test_names_of_its_own_are_none_of_the_notebook(tmp_path):
+    "An import, a function, a variable or an error inside; the notebook's tensor of the same name is another thing. Magic is no Python."
+    space = run_cells(tmp_path / "a.ipynb", "import torch\nweights = part = torch.ones(2)", OWN_NAMES)
+    alone = {}
+    exec(stand_alone(space["own"]), alone)
+    assert alone["own"](1.0) == space["own"](1.0) and "ones" not in stand_alone(space["own"])
+
+
+def test_what_a_notebook_asks_of_the_course_is_not_done_when_its_answers_are_looked_for(work):
+    "Nothing is counted, shown or adopted; nor does a cell fail for want of a page to draw on."
+    solution = (course_root() / "solutions" / f"{BUILD.lesson}.ipynb").read_text(encoding="utf-8")
+    asks = f"""from microbert_course.practice import adopt, check, solution
+import microbert_course.practice as practice
+display(check("{BUILD.id}"), get_ipython())
+practice.hint("{BUILD.id}"); solution("{BUILD.id}"); adopt({BUILD.check.name})"""
+    cells = [*("".join(cell["source"]) for cell in json.loads(solution)["cells"] if cell["cell_type"] == "code"), asks]
+    assert BUILD.check.name in run_cells(work / "a.ipynb", *cells)
+    assert not record.read_progress() and not list(work.glob("adopted/*"))
+    assert practice.check is notebook.check

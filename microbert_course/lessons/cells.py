@@ -3,11 +3,13 @@
 import ast
 import json
 import re
+import symtable
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from pathlib import Path
 
 from microbert_course.errors import CourseError
+from microbert_course.practice.cells import python_text
 
 DIRECTIVE = re.compile(r"\s*#\s*\|")
 FLAGS = ("slow", "gpu", "multigpu")
@@ -81,11 +83,28 @@ def first_line(source: str) -> str:
 
 def python_tree(source: str) -> ast.Module | None:
     "The cell's syntax tree with lines of magic (`%`, `!`) taken out; None if what is left is not Python."
-    lines = ["" if re.match(r"\s*[%!]", line) else line for line in source.splitlines()]
     try:
-        return ast.parse("\n".join(lines))
+        return ast.parse(python_text(source))
     except (SyntaxError, ValueError):
         return None
+
+
+def global_names(source: str) -> tuple[set[str], set[str]]:
+    "The module-level names that a cell reads and those that it sets; a function's own variables are neither."
+    tree = python_tree(source)
+    if tree is None:
+        return set(), set()
+    top = symtable.symtable(ast.unparse(tree), "<cell>", "exec")
+    reads = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
+    writes = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    tables = top.get_children()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        names = [symbol for symbol in table.get_symbols() if symbol.is_global()]
+        reads |= {symbol.get_name() for symbol in names if symbol.is_referenced()}
+        writes |= {symbol.get_name() for symbol in names if symbol.is_assigned()}
+    return reads, writes
 
 
 def calls_export(source: str) -> bool:

@@ -4,11 +4,10 @@ import ast
 import io
 import json
 import re
-import symtable
 import tokenize
 
 from microbert_course.errors import CourseError
-from microbert_course.lessons.cells import CellFault, is_code, is_skipped, python_tree, tags
+from microbert_course.lessons.cells import CellFault, global_names, is_code, is_skipped, python_tree, tags
 
 QUICK = re.compile(r"#+\s*quick\b\s*(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -130,21 +129,3 @@ def check_parameters(cells: list[dict], index: int, flags: tuple[str, ...]) -> N
     for name in names:
         if name not in read:
             raise CellFault(index, f"the parameter {name} is read by no later cell: use it or remove it")
-
-
-def global_names(source: str) -> tuple[set[str], set[str]]:
-    "The module-level names that a cell reads and those that it sets; a function's own variables are neither."
-    tree = python_tree(source)
-    if tree is None:
-        return set(), set()
-    top = symtable.symtable(ast.unparse(tree), "<cell>", "exec")
-    reads = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
-    writes = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    tables = top.get_children()
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        names = [symbol for symbol in table.get_symbols() if symbol.is_global()]
-        reads |= {symbol.get_name() for symbol in names if symbol.is_referenced()}
-        writes |= {symbol.get_name() for symbol in names if symbol.is_assigned()}
-    return reads, writes

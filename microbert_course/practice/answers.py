@@ -6,38 +6,56 @@ import inspect
 import linecache
 import re
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from microbert_course import practice
 from microbert_course.errors import CourseError
-from microbert_course.lessons.cells import is_code, read_notebook
-from microbert_course.practice.cells import compiled
+from microbert_course.lessons.cells import global_names, is_code, read_notebook
+from microbert_course.practice.cells import IPYTHON, run_cell
 
 
 def run_answers(path: Path) -> tuple[dict[str, Any], list[str]]:  # what the cells define, and a line for each cell that failed
-    """Run a notebook's cells in this process, checks left out.
+    """Run a notebook's cells in this process; what they ask of `microbert_course.practice` (to check, to adopt) is not done.
 
     Raises: CourseError if the file is no notebook."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    namespace: dict[str, Any] = {"__name__": "__main__", **IPYTHON}
     failed = []
     remedy = f"`microbert exercise reset {path.stem[:2]}` begins anew and keeps it under another name"
     for number, cell in enumerate(read_notebook(path, remedy)["cells"], start=1):
-        source = cell["source"]
-        if not is_code(cell) or source.lstrip().startswith(("check(", "hint(")):
+        if not is_code(cell):
             continue
-        file = f"<cell {number} of {path.name}>"
-        linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
         try:
-            exec(compiled(source, file) or "", namespace)
+            with _practice_asleep():
+                run_cell(cell["source"], f"<cell {number} of {path.name}>", namespace)
         except (Exception, SystemExit) as error:  # it is a learner's code
             failed.append(f"cell {number}: {type(error).__name__}: {error}")
     return namespace, failed
+
+
+@contextmanager
+def _practice_asleep() -> Iterator[None]:
+    "What a notebook imports from `microbert_course.practice` does nothing meanwhile."
+    vars(practice).update(dict.fromkeys(practice.__all__, _nothing))
+    try:
+        yield
+    finally:
+        for name in practice.__all__:
+            vars(practice).pop(name, None)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    "In the place of check, hint and the like."
 
 
 def stand_alone(answer: Any) -> str:  # the text of a module
     """The source of a function or class with all that it needs: imports, its notebook's other functions, plain constants.
 
     Raises: CourseError naming what cannot be written down."""
+    if not isinstance(inspect.unwrap(answer), type | types.FunctionType):
+        raise CourseError(f"{answer!r:.60} is of type {type(answer).__name__}: only a function or class of your own can be adopted")
     found: dict[str, str] = {}
     imports: dict[str, None] = {}
     _collect(answer, found, imports)
@@ -49,15 +67,13 @@ def _collect(thing: Any, found: dict[str, str], imports: dict[str, None]) -> Non
     name = thing.__name__
     if name in found:
         return
-    node, source, surroundings = _definition(thing)
+    source, surroundings = _definition(thing)
     found[name] = ""  # holds off a function that calls itself
-    bound = {child.id for child in ast.walk(node) if isinstance(child, ast.Name) and not isinstance(child.ctx, ast.Load)}
-    bound |= {child.arg for child in ast.walk(node) if isinstance(child, ast.arg)}
-    used = [child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)]
-    for other in dict.fromkeys(used):
+    used, _ = global_names(source)
+    for other in sorted(used - {name}):
         if other in surroundings:
             _write_down(other, surroundings[other], name, found, imports)
-        elif other not in bound and not hasattr(builtins, other) and other != name:
+        elif not hasattr(builtins, other):
             raise CourseError(f"{name} uses {other}, which is not defined in the notebook: run the cell that defines it first")
     del found[name]
     found[name] = source  # behind what it needs
@@ -91,17 +107,15 @@ def _is_literal(value: Any) -> bool:
         return False
 
 
-def _definition(thing: Any) -> tuple[ast.AST, str, dict[str, Any]]:  # its node, its text, the names around it
+def _definition(thing: Any) -> tuple[str, dict[str, Any]]:  # its text, the names around it
     "Where a function or class was written, in a cell or a file."
-    function = inspect.unwrap(thing)  # a decorated function
-    if isinstance(thing, type):
-        methods = [inspect.unwrap(item) for item in vars(thing).values() if isinstance(item, types.FunctionType)]
-        function = next((item for item in methods if item.__code__.co_filename in linecache.cache or Path(item.__code__.co_filename).is_file()), None)
-    if not isinstance(function, types.FunctionType):
-        raise CourseError(f"{getattr(thing, '__name__', thing)} is a {type(thing).__name__}: only a function or class of your own can be adopted")
-    text = "".join(linecache.getlines(function.__code__.co_filename))
-    for node in reversed(ast.parse(text).body if text else []):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == thing.__name__:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            return node, "\n".join(text.splitlines()[first - 1:node.end_lineno]), function.__globals__
+    functions = [inspect.unwrap(item) for item in (vars(thing).values() if isinstance(thing, type) else [thing]) if callable(item)]
+    for function in functions:
+        if not isinstance(function, types.FunctionType):
+            continue
+        text = "".join(linecache.getlines(function.__code__.co_filename))  # "" for a method that a decorator made
+        for node in reversed(ast.parse(text).body):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == thing.__name__:
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                return "\n".join(text.splitlines()[first - 1:node.end_lineno]), function.__globals__
     raise CourseError(f"the source of {thing.__name__} is not to be found: define it at the top level of a cell")
