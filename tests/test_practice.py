@@ -103,6 +103,8 @@ def test_inputs_changed_in_place_errors_and_foreign_objects_are_no_credit():
     assert "changes its input a in place" in examine(replace(ADD, wrong=()), lambda a, b: a.add_(b), 0).headline
     broken = examine(ADD, lambda a, b: a + c, 0)  # noqa: F821
     assert broken.headline == "add raises NameError" and "name 'c' is not defined (line " in broken.details
+    here = sys._getframe().f_lineno + 1
+    assert f"(line {here} of your cell)" in examine(ADD, lambda a, b: re.compile("["), 0).details  # not the line in re that raised
 
     class AlwaysEqual:
         def __eq__(self, other):

@@ -1,6 +1,7 @@
 """What comes of putting an answer to use: the half of a check that runs beside the answer, and knows nothing of what is right."""
 
 import random
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from microbert_course.errors import CourseError
 from microbert_course.practice.plain import NotPlain, dump, load
 
 Case = dict[str, Any]   # the inputs of one use, by name: plain values only
+LIBRARIES = ("microbert_course", "site-packages", "<frozen", sysconfig.get_path("stdlib"))  # in the names of files that no learner wrote
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ def _told(error: Exception) -> str:
     "The error's text and the line of the learner's that raised it."
     frame, line = error.__traceback__, None
     while frame:
-        file = frame.tb_frame.f_code.co_filename
-        if "microbert_course" not in file and "site-packages" not in file:
+        if not any(part in frame.tb_frame.f_code.co_filename for part in LIBRARIES):
             line = frame.tb_lineno
         frame = frame.tb_next
     return f"{type(error).__name__}: {error}" + (f" (line {line} of your cell)" if line else "")
