@@ -243,6 +243,15 @@ def test_start_reset_and_progress(work, capsys):
     assert "looked at" in capsys.readouterr().out
 
 
+def test_a_damaged_copy_is_one_sentence_and_is_begun_anew(work, capsys):
+    lesson = BUILD.lesson[:2]
+    (work / f"{BUILD.lesson}.ipynb").write_bytes(b"\xff{")
+    for words in (["exercise", "check", lesson], ["adopt", BUILD.id]):
+        assert main(words) == 1 and f"`microbert exercise reset {lesson}` begins anew" in capsys.readouterr().err
+    assert main(["exercise", "reset", lesson]) == 0 and main(["exercise", "check", lesson]) == 1
+    assert "not yet" in capsys.readouterr().out
+
+
 def test_check_in_the_terminal_goes_from_not_yet_to_passed(work, capsys):
     assert main(["exercise", "check"]) == 1 and "started no exercises" in capsys.readouterr().err
     main(["exercise", "start", BUILD.lesson[:2]])
@@ -268,12 +277,13 @@ def test_a_passing_answer_takes_the_librarys_place_until_it_is_dropped(work, cap
     assert library_source(builds, work) == f"adopted.{builds}"
     capsys.readouterr()
     assert main(["adopt", "--list"]) == 0 and capsys.readouterr().out.strip() == builds
-    assert main(["adopt", BUILD.id, "--drop"]) == 0
+    assert main(["adopt", BUILD.id, BUILD.number, builds, "--drop"]) == 0
     assert library_source(builds, work) == f"microbert_course.{builds.rpartition('.')[0]}"
     assert main(["adopt", BUILD.id, "--drop"]) == 1
 
 
 def test_an_answer_that_does_not_pass_is_not_taken(work, capsys):
+    assert main(["adopt", BUILD.id]) == 1 and f"`microbert exercise start {BUILD.lesson[:2]}` makes it" in capsys.readouterr().err
     main(["exercise", "start", BUILD.lesson[:2]])
     assert main(["adopt", BUILD.id]) == 1 and "does not pass its check" in capsys.readouterr().err
     assert not list(work.glob("adopted/*"))
@@ -282,9 +292,10 @@ def test_an_answer_that_does_not_pass_is_not_taken(work, capsys):
         notebook.adopt_answer(other, len)
 
 
-def test_adopted_code_that_fails_says_how_to_be_rid_of_it(work):
+@pytest.mark.parametrize("text", ["1 / 0\n", "raise SystemExit\n", "x = 1\n", "def ("])
+def test_adopted_code_that_fails_says_how_to_be_rid_of_it(work, text):
     (work / "adopted").mkdir()
-    (work / "adopted" / f"{BUILD.check.builds}.py").write_text("1 / 0\n")
+    (work / "adopted" / f"{BUILD.check.builds}.py").write_text(text)
     assert f"microbert adopt --drop {BUILD.check.builds}" in library_source(BUILD.check.builds, work)
 
 

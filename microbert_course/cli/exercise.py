@@ -47,7 +47,6 @@ class ExerciseCheck:
 
     def run(self) -> None:
         "Check each in turn; status 1 if one does not pass."
-        from microbert_course.practice.answers import run_answers
         from microbert_course.practice.copies import copy_of
         from microbert_course.practice.exercises import exercises, find
         from microbert_course.practice.notebook import MISSING, judged
@@ -57,10 +56,7 @@ class ExerciseCheck:
             raise CourseError("you have started no exercises: `microbert exercise start 03` begins with those of lesson 03")
         passed = 0
         for lesson in dict.fromkeys(one.lesson for one in asked):
-            if not copy_of(lesson).exists():
-                raise CourseError(f"{shown(copy_of(lesson))} does not exist: `microbert exercise start {lesson[:2]}` makes it")
-            namespace, failed = run_answers(copy_of(lesson))
-            print(*(f"{lesson}, {line}" for line in failed), sep="\n", end="\n" if failed else "")
+            namespace = answers_of(lesson)
             for exercise in (one for one in asked if one.lesson == lesson):
                 answer = judged(exercise, namespace.get(exercise.check.name, MISSING))
                 passed += answer.passed
@@ -168,36 +164,35 @@ class Adopt:
         if self.list:
             print("\n".join(adopted_files()) or "nothing is adopted")
         elif self.drop:
-            self.drop_them()
+            from microbert_course.practice.adoption import drop
+
+            print("\n".join(f"{name} is the library's own again" for name in drop(self.names)) or "nothing was adopted")
         elif self.names:
             self.adopt_them()
         else:
             raise CourseError("nothing is named: give an exercise such as attention.scaled_dot_product, or --list, or --drop")
 
-    def drop_them(self) -> None:
-        "By exercise or by the name in the library."
-        from microbert_course.practice.adoption import drop
-        from microbert_course.practice.exercises import find
-        from microbert_course.practice.swap import adopted_files
-
-        here, names = adopted_files(), []
-        for name in self.names or here:
-            names += [name] if name in here else [one.check.builds for one in find(name) if one.check.builds in here] or [name]
-        print("\n".join(f"{name} is the library's own again" for name in drop(names)) or "nothing was adopted")
-
     def adopt_them(self) -> None:
-        "What the names build, from the copies in work/."
+        "Take what the names build from the copies in work/."
         from microbert_course.practice.adoption import adopt_answer
-        from microbert_course.practice.answers import run_answers
-        from microbert_course.practice.copies import copy_of
         from microbert_course.practice.exercises import find
 
         for name in self.names:
             found = find(name)
             chosen = [one for one in found if one.check.builds] or found
-            namespace, _ = run_answers(copy_of(found[0].lesson))
+            namespace = answers_of(found[0].lesson)
             for exercise in chosen:
                 if exercise.check.name not in namespace:
-                    raise CourseError(f"{shown(copy_of(exercise.lesson))} defines no {exercise.check.name}: solve exercise {exercise.number} first")
+                    raise CourseError(f"your copy of {exercise.lesson} defines no {exercise.check.name}: solve exercise {exercise.number} first")
                 adopt_answer(exercise, namespace[exercise.check.name])
                 print(f"{exercise.check.builds} is now yours")
+
+
+def answers_of(lesson: str) -> dict[str, object]:  # by name
+    "What the cells of your copy define; a line for each cell that fails."
+    from microbert_course.practice.answers import run_answers
+    from microbert_course.practice.copies import begun_copy
+
+    namespace, failed = run_answers(begun_copy(lesson))
+    print(*(f"{lesson}, {line}" for line in failed), sep="\n", end="\n" if failed else "")
+    return namespace

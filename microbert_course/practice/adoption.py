@@ -1,6 +1,7 @@
 """Adopting: a learner's passing function becomes the library's, for that learner, until it is dropped."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +11,7 @@ from microbert_course.files import write_whole
 from microbert_course.paths import work_dir
 from microbert_course.practice.answers import stand_alone
 from microbert_course.practice.checking import examine
-from microbert_course.practice.exercises import Exercise
+from microbert_course.practice.exercises import Exercise, find
 from microbert_course.practice.swap import adopted_files, load_adopted
 
 
@@ -34,14 +35,16 @@ def adopt_answer(exercise: Exercise, answer: Any) -> Path:  # the file of adopte
     return path
 
 
-def drop(names: list[str]) -> list[str]:  # what is the library's own again
-    """Forget adopted code by its name in the library.
+def drop(names: Sequence[str]) -> list[str]:  # what is the library's own again
+    """Forget adopted code, by its name in the library or by what `find` knows; without names, all of it.
 
-    Raises: CourseError if one of the names was not adopted."""
-    here = adopted_files()
-    for name in names:
-        if name not in here:
+    Raises: CourseError if nothing was adopted under one of the names."""
+    here, chosen = adopted_files(), {}
+    for name in names or here:
+        found = {name} if name in here else {one.check.builds for one in find(name)} & here.keys()
+        if not found:
             raise CourseError(f"{name} is not adopted: `microbert adopt --list` shows what is")
-    for name in names:
+        chosen |= dict.fromkeys(sorted(found))
+    for name in chosen:
         here[name].unlink()
-    return names
+    return list(chosen)

@@ -14,6 +14,16 @@ def copy_of(lesson: str) -> Path:
     return work_dir() / f"{lesson}.ipynb"
 
 
+def begun_copy(lesson: str) -> Path:
+    """The copy of a lesson's exercises.
+
+    Raises: CourseError if there is none."""
+    copy = copy_of(lesson)
+    if not copy.exists():
+        raise CourseError(f"{copy} does not exist: `microbert exercise start {lesson[:2]}` makes it")
+    return copy
+
+
 def start(name: str) -> Path:  # a lesson's number or name, or one of its exercises -> the copy
     """Copy a lesson's exercises for a learner to work on.
 
@@ -31,9 +41,7 @@ def reset(name: str) -> tuple[Path, Path]:  # the new copy, and where the old on
     """Begin a lesson's exercises anew; the old copy is kept under another name.
 
     Raises: CourseError if there is no copy."""
-    copy = copy_of(find(name)[0].lesson)
-    if not copy.exists():
-        raise CourseError(f"{copy} does not exist: `microbert exercise start {copy.stem[:2]}` makes it")
+    copy = begun_copy(find(name)[0].lesson)
     when = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
     kept = copy.with_name(f"{copy.stem}.{when}.ipynb")
     copy.rename(kept)

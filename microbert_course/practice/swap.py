@@ -37,9 +37,12 @@ def load_adopted(path: Path) -> object:
     namespace = {"__name__": f"adopted.{name}", "__file__": str(path)}
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-        return namespace[name.rpartition(".")[2]]
-    except Exception as error:  # it is a learner's code
+    except (Exception, SystemExit) as error:  # it is a learner's code
         raise CourseError(f"your {name} in {path} fails ({type(error).__name__}: {error}): mend it, or `microbert adopt --drop {name}`") from None
+    symbol = name.rpartition(".")[2]
+    if symbol not in namespace:
+        raise CourseError(f"{path} defines no {symbol}: mend it, or `microbert adopt --drop {name}`")
+    return namespace[symbol]
 
 
 class AdoptingFinder(MetaPathFinder):
