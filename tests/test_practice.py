@@ -200,8 +200,10 @@ def test_hints_come_in_order_and_the_solution_is_recorded(work):
     assert "That was the last" in notebook.hint(BUILD.id).text
     assert BUILD.solution in notebook.solution(BUILD.id).details
     assert record.read_progress()[BUILD.id] == {"attempts": 0, "passed": None, "hints": 3, "solution_seen": True}
-    with pytest.raises(CourseError, match="no exercise is called sums.nothing"):
-        notebook.check("sums.nothing")
+    for id, says in (("sums.nothing", "no exercise is called 'sums.nothing'"), ("", "no exercise is called ''"), (3.1, '3.1 is no text: .*"3.1"'),
+                     (BUILD.lesson, f"{BUILD.lesson} names . exercises: give one")):
+        with pytest.raises(CourseError, match=says):
+            notebook.check(id)
 
 
 def test_two_kernels_at_once_lose_nothing(work):

@@ -17,7 +17,7 @@ from microbert_course.lessons.cells import python_tree, read_notebook
 from microbert_course.paths import course_root
 from microbert_course.practice import uses
 from microbert_course.practice.checking import Check
-from microbert_course.practice.exercises import BEGIN, checks, exercises
+from microbert_course.practice.exercises import BEGIN, checks, exercises, names_lesson
 from microbert_course.practice.outcomes import Case
 from microbert_course.practice.plain import dump
 
@@ -113,7 +113,7 @@ def lesson_named(word: str, known: Sequence[str]) -> str:
     """The lesson that `--exercise` names: 3, 03 or 03_attention.
 
     Raises: CourseError if there is none."""
-    found = [lesson for lesson in known if word in (lesson, lesson[:2], lesson[:2].lstrip("0"))]
+    found = [lesson for lesson in known if names_lesson(word, lesson)]
     if not found:
         raise CourseError(f"--exercise {word} is no lesson with exercises: give one of {', '.join(known)}")
     return found[0]

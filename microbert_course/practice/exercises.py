@@ -60,7 +60,7 @@ class Exercise:
 
 def solution_paths(root: Path | None = None) -> list[Path]:
     "The solution notebooks, in the order of the lessons."
-    return sorted(path for path in ((root or course_root()) / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    return sorted(((root or course_root()) / "solutions").glob("[0-9][0-9]_*.ipynb"))
 
 
 @cache
@@ -77,15 +77,31 @@ def exercises(root: Path | None = None) -> list[Exercise]:
     return [exercise for path in solution_paths(root) for exercise in read_solutions(path)]
 
 
-def find(name: str, root: Path | None = None) -> list[Exercise]:
-    """The exercises that a word names: an id, a number such as 3.1, or a lesson (03 or 03_attention).
+def find(name: str) -> list[Exercise]:
+    """The exercises that a word names: an id, a number such as 3.1, or a lesson (3, 03 or 03_attention).
 
     Raises: CourseError if there are none."""
-    known = exercises(root)
-    found = [one for one in known if name in (one.id, one.number, one.lesson, one.lesson[:2], one.lesson[:2].lstrip("0"))]
+    if not isinstance(name, str):
+        raise CourseError(f'{name!r:.60} is no text: give an id or a number in quotes, such as "3.1"')
+    found = [one for one in exercises() if name in (one.id, one.number) or names_lesson(name, one.lesson)]
     if not found:
-        raise CourseError(f"no exercise is called {name}: `microbert exercise list` names them all")
+        raise CourseError(f"no exercise is called {name!r}: `microbert exercise list` names them all")
     return found
+
+
+def find_one(name: str) -> Exercise:
+    """The exercise of an id or a number.
+
+    Raises: CourseError if there is none, or the word names a whole lesson."""
+    found = find(name)
+    if len(found) > 1:
+        raise CourseError(f"{name} names {len(found)} exercises: give one, such as {found[0].id}")
+    return found[0]
+
+
+def names_lesson(word: str, lesson: str) -> bool:
+    "Whether a word is 3, 03 or 03_attention, for 03_attention."
+    return word in (lesson, lesson[:2], lesson[:2].lstrip("0"))
 
 
 def read_solutions(path: Path) -> list[Exercise]:
@@ -135,10 +151,9 @@ def generate(path: Path) -> str:  # the text of the exercise notebook
 
     Raises: CourseError for markers that do not pair up."""
     read_solutions(path)
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells, number = [], ""
+    notebook, cells, number = read_notebook(path), [], ""
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
+        source = cell["source"]
         if cell["cell_type"] == "markdown":
             number = header.group(1) + "." + header.group(2) if (header := HEADER.match(source)) else number
             if source.startswith(HIDDEN):

@@ -8,7 +8,7 @@ from typing import Any
 from microbert_course.errors import CourseError
 from microbert_course.practice.adoption import adopt_answer
 from microbert_course.practice.checking import Verdict, examine
-from microbert_course.practice.exercises import Exercise, exercises, find
+from microbert_course.practice.exercises import Exercise, exercises, find_one
 from microbert_course.practice.record import next_hint, read_progress, record_attempt, record_solution_seen
 
 MISSING = object()
@@ -67,7 +67,7 @@ def check(id: str, answer: Any = MISSING) -> Shown:
 
     Without `answer`, the name that the exercise asks for is looked up where you call from.
     Raises: CourseError if no exercise has that id."""
-    exercise = one(id)
+    exercise = find_one(id)
     if answer is MISSING:
         answer = sys._getframe(1).f_globals.get(exercise.check.name, MISSING)
     return judged(exercise, answer)
@@ -97,7 +97,7 @@ def hint(id: str) -> Shown:
     """The next of the three hints.
 
     Raises: CourseError if no exercise has that id."""
-    exercise = one(id)
+    exercise = find_one(id)
     number = next_hint(exercise.id, len(exercise.hints))
     rest = f'That was the last. `solution("{id}")` shows the answer.' if number == len(exercise.hints) else ""
     return Shown(f"{exercise.number}, hint {number} of {len(exercise.hints)}", exercise.hints[number - 1] + ("\n\n" + rest if rest else ""))
@@ -107,7 +107,7 @@ def solution(id: str) -> Shown:
     """The solution. Looking is allowed; your own progress file remembers it, and nobody else.
 
     Raises: CourseError if no exercise has that id."""
-    exercise = one(id)
+    exercise = find_one(id)
     record_solution_seen(exercise.id)
     return Shown(f"{exercise.number} {exercise.title}: one solution", exercise.afterwards, exercise.solution)
 
@@ -117,12 +117,12 @@ def adopt(answer: Any) -> Shown:
 
     Raises: CourseError if it does not pass its check, or builds nothing of the library."""
     if isinstance(answer, str):
-        exercise = one(answer)
+        exercise = find_one(answer)
         answer = sys._getframe(1).f_globals.get(exercise.check.name, MISSING)
         if answer is MISSING:
             raise CourseError(f"there is no {exercise.check.name} so far: run the cell that defines it")
     else:
-        name = getattr(answer, "__name__", str(answer))
+        name = getattr(answer, "__name__", f"{answer!r:.60}")
         found = [exercise for exercise in exercises() if exercise.check.builds and exercise.check.name == name]
         if not found:
             raise CourseError(f"no exercise builds a {name}: give a function or class under the name that its exercise asks for")
@@ -148,13 +148,3 @@ def progress_lines(known: list[Exercise]) -> list[str]:
         facts = [f"{entry['attempts']} attempts", f"{entry['hints']} hints"] + ["solution seen"] * entry["solution_seen"] if entry else []
         lines.append(f"{exercise.number:>5}  {exercise.id:{width}}  {exercise.kind:7}  {state:9}  {', '.join(facts)}".rstrip())
     return [*lines, f"{points} of {sum(exercise.points for exercise in known)} points"]
-
-
-def one(id: str) -> Exercise:
-    """The exercise of that id or number.
-
-    Raises: CourseError if there is none, or the word names a whole lesson."""
-    found = find(id)
-    if len(found) > 1:
-        raise CourseError(f"{id} names {len(found)} exercises: give one, such as {found[0].id}")
-    return found[0]
