@@ -2,7 +2,10 @@
 
 import pytest
 
-from microbert_course.practice.exercises import exercises
+from microbert_course.cli.main import main
+from microbert_course.practice import exercises as all_exercises
+from microbert_course.practice.checking import Check, Wrong
+from microbert_course.practice.exercises import Exercise, exercises
 from microbert_course.practice.zoo import try_check
 
 LIMIT_S = 3.0  # of one check, 95th percentile
@@ -18,3 +21,16 @@ def test_a_check_knows_right_from_wrong(exercise):
     assert not trial.credited_wrong, trial.credited_wrong[0]
     assert len(trial.unnamed) <= 0.1 * trial.num_wrong, trial.unnamed[0]
     assert trial.p95_s < LIMIT_S
+
+
+@pytest.mark.parametrize(("right", "wrong", "says"), [(abs, float, None), (float, float, "right answer 0"), (abs, abs, "wrong answer 0")])
+def test_the_report_is_a_failure_if_an_answer_is_judged_wrongly(tmp_path, monkeypatch, capsys, right, wrong, says):
+    check = Check("sums.abs", "abs", lambda rng: [{"number": -1.0}], abs, (Wrong(wrong, "You keep the sign."),), (right,), use=lambda answer, number: answer(number))
+    exercise = Exercise("sums.abs", "01_sums", "1.1", "Sign", "build", "easy", 5, 5, "", ("", "", ""), "", "")
+    monkeypatch.setattr(all_exercises, "exercises", lambda: [exercise])
+    monkeypatch.setattr(all_exercises, "checks", lambda lesson: {check.id: check})
+    monkeypatch.setenv("MICROBERT_RUNS", str(tmp_path))
+    assert main(["exercise", "report"]) == (1 if says else 0)
+    assert "| 1.1 sums.abs |" in (tmp_path / "checks.md").read_text()
+    if says:
+        assert f"sums.abs, {says}, seed 0" in capsys.readouterr().out

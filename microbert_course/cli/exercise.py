@@ -127,9 +127,14 @@ class ExerciseReport:
     def run(self) -> None:
         "Write runs/checks.md; status 1 if a right answer is refused or a wrong one is not."
         from microbert_course.paths import runs_dir
+        from microbert_course.practice.exercises import exercises
         from microbert_course.practice.zoo import write_report
 
-        print(shown(write_report(runs_dir() / "checks.md")))
+        path = runs_dir() / "checks.md"
+        faults = write_report(path, exercises())
+        print(*faults, shown(path), sep="\n")
+        if faults:
+            raise CourseError(f"{len(faults)} answers are judged wrongly: mend those checks, {shown(path)} shows how each one does")
 
 
 @dataclass
