@@ -10,12 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microbert_course.practice.checking import Case, Check, Wrong
+from microbert_course.practice.checks import tensor
 from microbert_course.practice.uses import lesson_04 as uses
-
-
-def tensor(rng: np.random.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.from_numpy(rng.standard_normal(shape)).to(dtype)
-
 
 # transformer.feed_forward
 
