@@ -1,6 +1,5 @@
 """A learner's answers in the library's place: every later lesson runs on them, with the numbers that it had."""
 
-import ast
 import os
 from functools import cache
 
@@ -8,7 +7,8 @@ import pytest
 
 from microbert_course.lessons.bands import outside, read_bands
 from microbert_course.lessons.catalogue import lessons
-from microbert_course.lessons.cells import is_code, python_tree, read_notebook
+from microbert_course.lessons.cells import is_code, read_notebook
+from microbert_course.lessons.public_names import imports
 from microbert_course.lessons.runner import run_lesson
 from microbert_course.paths import course_root
 from microbert_course.practice.adoption import adopt_answer
@@ -20,26 +20,21 @@ BUILDS = [exercise for exercise in exercises() if exercise.check.builds]
 WHOLE = bool(os.environ.get("MICROBERT_ADOPT_EACH"))  # each answer alone under every later lesson, instead of the nearest one that uses it
 
 
-def imports(source: str, module: str = "") -> set[str]:
-    "What a text imports of the course, as full names; a name of a module looks like a module in it."
-    found = set()
-    for node in ast.walk(python_tree(source) or ast.Module([], [])):
-        if isinstance(node, ast.ImportFrom):
-            above = module.split(".")[:-node.level] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
-            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.startswith("microbert_course.")}
+def modules_in(source: str, module: str = "") -> set[str]:
+    "What a text imports of the course; a name of a module looks like a module in it."
+    names = {name for name in imports(source, module) if name.startswith("microbert_course.")}
+    return names | {name.rpartition(".")[0] for name in names}
 
 
 @cache
 def imports_of_module(name: str) -> set[str]:
     path = course_root().joinpath(*name.split(".")).with_suffix(".py")
-    return imports(path.read_text(encoding="utf-8"), name) if path.is_file() else set()
+    return modules_in(path.read_text(encoding="utf-8"), name) if path.is_file() else set()
 
 
 def reached(source: str) -> set[str]:
     "All that a text imports, directly or not."
-    found, waiting = set(), imports(source)
+    found, waiting = set(), modules_in(source)
     while waiting:
         found |= waiting
         waiting = set().union(*map(imports_of_module, waiting)) - found

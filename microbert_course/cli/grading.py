@@ -1,7 +1,7 @@
 """Commands for teachers: grade submissions in a sandbox, and find out which sandbox works on this machine."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
@@ -55,17 +55,15 @@ class Grade:
         with SubmissionBar() as bar:
             records = batch.Batch([Path(path) for path in self.paths], self.out, level, limits, self.jobs or batch.cores(), self.seed,
                                   self.exercise, self.nbgrader).run(bar.begin, bar.done)
-        faults = batch.broken(records)
-        print(f"{len(records)} submissions, {len(faults)} of them not gradable")
+        print(f"{len(records)} submissions, {sum(bool(record.reason) for record in records)} of them not gradable")
         print(f"results  {self.out / 'results.csv'}")
         print(f"report   {self.out / 'report.html'}")
 
 
-@dataclass
 class SubmissionBar:
     "A progress bar over submissions; what cannot be graded is one line above it."
 
-    bar: object = field(default=None)
+    bar = None
 
     def __enter__(self) -> "SubmissionBar":
         return self

@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -156,8 +156,3 @@ def use_the_library_as_it_is() -> None:
     from microbert_course.practice.swap import AdoptingFinder
 
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, AdoptingFinder)]
-
-
-def broken(records: Iterable[Record]) -> list[str]:
-    "One line for each file that could not be graded."
-    return [f"{record.file}: {record.reason}" for record in records if record.reason]

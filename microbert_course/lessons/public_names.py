@@ -182,9 +182,7 @@ def early_uses(root: Path, modules: list[Module]) -> list[str]:
         number = re.match(r"(?:lesson_)?(\d+)(?=[_.])", path.name)
         if not number or number.group(1) == TOUR or any(part[0] in "._" for part in path.relative_to(root).parts):
             continue
-        sources = [path.read_text(encoding="utf-8")] if path.suffix == ".py" else \
-            [cell["source"] for cell in read_notebook(path)["cells"] if is_code(cell)]
-        for target in dict.fromkeys(target for source in sources for target in _imports(source)):
+        for target in dict.fromkeys(target for source in _sources(path) for target in imports(source)):
             module = by_name.get(target) or by_name.get(target.rpartition(".")[0])
             if module and int(module.lesson) > int(number.group(1)):
                 name = target.rpartition(".")[2]
@@ -193,10 +191,19 @@ def early_uses(root: Path, modules: list[Module]) -> list[str]:
     return faults
 
 
-def _imports(source: str) -> Iterator[str]:
-    "The full names that a cell imports."
+def _sources(path: Path) -> list[str]:
+    "The code of a notebook, cell by cell, or of a module."
+    if path.suffix == ".py":
+        return [path.read_text(encoding="utf-8")]
+    return [cell["source"] for cell in read_notebook(path)["cells"] if is_code(cell)]
+
+
+def imports(source: str, module: str = "") -> Iterator[str]:  # module: where the source is from, for what it imports from beside itself
+    "The full names that a cell or a module imports."
     for node in ast.walk(python_tree(source) or ast.Module([], [])):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[:-node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
