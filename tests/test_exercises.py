@@ -20,7 +20,7 @@ from microbert_course.practice.exercises import (
     solution_paths,
 )
 
-LEAST_AN_LESSON, LEAST_IN_FOUNDATIONS = 4, 36
+LEAST_IN_A_LESSON, LEAST_IN_FOUNDATIONS = 4, 36
 PATHS = solution_paths()
 STEMS = [path.stem for path in PATHS]
 BLANK = re.compile(r'([ \t]*)raise NotImplementedError\("Exercise \d+\.\d+"\)|^\w+ = None  # Exercise \d+\.\d+(\n\w+ = None  # Exercise \d+\.\d+)*$', re.MULTILINE)
@@ -35,7 +35,7 @@ def test_every_lesson_has_its_exercises():
     known = exercises()
     lessons = sorted(path.stem for path in course_root().glob("nbs/*_*/[0-9][0-9]_*.ipynb"))
     for lesson in lessons:
-        assert sum(exercise.lesson == lesson for exercise in known) >= LEAST_AN_LESSON, lesson
+        assert sum(exercise.lesson == lesson for exercise in known) >= LEAST_IN_A_LESSON, lesson
     assert sum(exercise.lesson < "10" for exercise in known) >= LEAST_IN_FOUNDATIONS
     assert len({exercise.id for exercise in known}) == len(known) == len({exercise.number for exercise in known})
 

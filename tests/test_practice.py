@@ -279,6 +279,7 @@ def test_a_passing_answer_takes_the_librarys_place_until_it_is_dropped(work, cap
     assert library_source(builds, work) == f"adopted.{builds}"
     capsys.readouterr()
     assert main(["adopt", "--list"]) == 0 and capsys.readouterr().out.strip() == builds
+    assert main(["adopt", BUILD.id, "--list"]) == 1 and "leave out" in capsys.readouterr().err
     assert main(["adopt", BUILD.id, BUILD.number, builds, "--drop"]) == 0
     assert library_source(builds, work) == f"microbert_course.{builds.rpartition('.')[0]}"
     assert main(["adopt", BUILD.id, "--drop"]) == 1

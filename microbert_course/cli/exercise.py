@@ -166,6 +166,8 @@ class Adopt:
         "Adopt, list or drop."
         from microbert_course.practice.swap import adopted_files
 
+        if self.list and (self.drop or self.names):
+            raise CourseError("--list shows all that is adopted: leave out the names and --drop, or --list")
         if self.list:
             print("\n".join(adopted_files()) or "nothing is adopted")
         elif self.drop:
