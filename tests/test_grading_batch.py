@@ -125,7 +125,7 @@ def test_nbgraders_columns(graded):
                               "late_submission_penalty", "score", "max_score"]
 
 
-def test_nothing_is_graded_twice_and_a_changed_file_is(graded, level, monkeypatch):
+def test_nothing_is_graded_twice_but_what_has_changed(graded, level, monkeypatch):
     place, records = graded
     tried = []
     monkeypatch.setattr(batch, "grade_cells", lambda cells, *rest: tried.append(cells) or [])
@@ -138,8 +138,27 @@ def test_nothing_is_graded_twice_and_a_changed_file_is(graded, level, monkeypatc
     finally:
         path.write_bytes(old)
     assert tried == [["x = 1"]]
+    exam_batch(place / "subs", place / "out", level, limits=Limits(notebook_s=31, exercise_s=30)).run()
+    assert len(tried) == 6, "one that ran out of time may not, with more"
     with pytest.raises(CourseError, match="was begun with --seed 11, not 12"):
         exam_batch(place / "subs", place / "out", level, seed=12).run()
+
+
+def test_results_of_other_submissions_are_left_alone(tmp_path, level, monkeypatch):
+    monkeypatch.setattr(batch, "grade_cells", lambda cells, *rest: [])
+    ours, theirs = (fill(tmp_path / name, anna=code(exam.HONEST)) for name in ("ours", "theirs"))
+    exam_batch(ours, tmp_path / "out", level).run()
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(CourseError, match="out holds the results of .*ours: give another --out"):
+        exam_batch(theirs, tmp_path / "out", level).run()
+    for damage in ("{", "{}", '{"seed": "x"}'):
+        (tmp_path / "out" / "grading.json").write_text(damage)
+        with pytest.raises(CourseError, match="grading.json is damaged, and the seed was in it: give another --out"):
+            exam_batch(ours, tmp_path / "out", level).run()
+    (tmp_path / "out" / "grading.json").write_bytes(before[tmp_path / "out" / "grading.json"])
+    assert before == {path: path.read_bytes() for path in before}
+    with pytest.raises(CourseError, match="--out .*grading.json cannot be made or used .Not a directory.: give a folder"):
+        exam_batch(ours, tmp_path / "out" / "grading.json", level).run()
 
 
 def test_two_graders_do_not_write_to_one_folder(tmp_path, level, monkeypatch):
@@ -244,3 +263,6 @@ def test_limits_that_leave_nothing_are_refused():
         Limits(memory_mb=100)
     with pytest.raises(CourseError, match="--exercise-s 0"):
         Limits(exercise_s=0)
+    for value in (float("nan"), float("inf"), -1, 10**7):
+        with pytest.raises(CourseError, match=f"--notebook-s {value} is no limit: give a number above 0, at most 1,000,000"):
+            Limits(notebook_s=value)

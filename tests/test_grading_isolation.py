@@ -173,7 +173,8 @@ def test_mistakes_on_the_command_line_are_one_sentence_each(tmp_path, capsys, mo
     monkeypatch.setattr(doctor, "choose", lambda require: "weak")
     for arguments, word in ((["grade", str(tmp_path / "nothing")], "does not exist"), (["grade", str(tmp_path)], "no notebooks"),
                             (["grade", str(tmp_path), "--exercise", "99"], "no lesson with exercises"),
-                            (["grade", str(tmp_path), "--jobs", "-1"], "negative"), (["grade", str(tmp_path), "--memory-mb", "5"], "at least 768")):
+                            (["grade", str(tmp_path), "--jobs", "-1"], "negative"), (["grade", str(tmp_path), "--seed", "-1"], "negative"),
+                            (["grade", str(tmp_path), "--memory-mb", "5"], "at least 768")):
         capsys.readouterr()
         assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
         said = capsys.readouterr().err
