@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from hostile.broken import FILES, notebook
 from microbert_course.errors import CourseError
 from microbert_course.grading import batch, doctor, isolation, room
 from microbert_course.grading.batch import Batch
+from microbert_course.grading.inside import wire
 from microbert_course.grading.limits import Limits
 from microbert_course.grading.reports import defused
-from microbert_course.grading.scoring import OWN_ERROR, known_error
+from microbert_course.grading.scoring import OWN_ERROR, grade_task, known_error
+from microbert_course.practice.plain import dump
 
 KILLS = int(os.environ.get("MICROBERT_KILLS", "3"))
 LIMITS = Limits(notebook_s=30, exercise_s=30)
@@ -235,6 +238,32 @@ def test_a_memory_bomb_beside_honest_neighbours(tmp_path, level):
     folder = fill(tmp_path / "subs", anna=code(exam.HONEST), bomb=code(*BOMBS["memory"][0]), carla=code(exam.HONEST))
     exam_batch(folder, tmp_path / "out", level, limits=Limits(notebook_s=30, exercise_s=20, memory_mb=1024)).run()
     assert [(row["points"], row["exam.mix"]) for row in rows(tmp_path / "out")] == [("15", "passed"), ("0", "memory"), ("15", "passed")]
+
+
+class Answering:
+    "In a sandbox's place: gives back one message a case."
+
+    def __init__(self, *messages):
+        head = json.dumps({"failed": [], "answer": "present"}).encode()
+        self.content = b"C" + b"".join(wire.packed(part) for part in (head, *(dump(message) for message in messages)))
+
+    def run(self, job):
+        return "ended", self.content
+
+
+@pytest.mark.parametrize(("error", "status", "says"), [("NameError", "error", "mean raises NameError"), ("MemoryError", "memory", "mean raises MemoryError"),
+                                                       (None, "failed", "the result should be a float and is a str")])
+def test_a_status_says_whether_the_answer_raised(error, status, says):
+    message = {"output": "1.0", "error": error, "changed": []}
+    grade = grade_task([], exam.sheet(), 1, Answering(message, message, message))
+    assert (grade.status, grade.says, grade.points) == (status, says, 0)
+
+
+def test_a_check_that_is_broken_is_no_submissions_failure():
+    sheet = exam.sheet()
+    sheet.tasks = tuple(replace(task, check=replace(task.check, reference=lambda numbers: 1 / 0)) for task in sheet.tasks)
+    with pytest.raises(CourseError, match="the check of exam.mean is broken"):
+        grade_task([], sheet, 1, Answering(*[{"output": 1.0, "error": None, "changed": []}] * 3))
 
 
 @pytest.mark.parametrize(("name", "told"), [("ValueError", "ValueError"), ("CourseError", "CourseError"), ("S0.123", OWN_ERROR), ("print", OWN_ERROR),
