@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from hostile.broken import FILES, notebook
 from microbert_course.errors import CourseError
 from microbert_course.grading import batch, doctor, isolation, room
 from microbert_course.grading.batch import Batch
+from microbert_course.grading.inside import wire
 from microbert_course.grading.limits import Limits
 from microbert_course.grading.reports import defused
-from microbert_course.grading.scoring import OWN_ERROR, known_error
+from microbert_course.grading.scoring import OWN_ERROR, grade_task, known_error
+from microbert_course.practice.plain import dump
 
 KILLS = int(os.environ.get("MICROBERT_KILLS", "3"))
 LIMITS = Limits(notebook_s=30, exercise_s=30)
@@ -125,7 +128,7 @@ def test_nbgraders_columns(graded):
                               "late_submission_penalty", "score", "max_score"]
 
 
-def test_nothing_is_graded_twice_and_a_changed_file_is(graded, level, monkeypatch):
+def test_nothing_is_graded_twice_but_what_has_changed(graded, level, monkeypatch):
     place, records = graded
     tried = []
     monkeypatch.setattr(batch, "grade_cells", lambda cells, *rest: tried.append(cells) or [])
@@ -138,8 +141,27 @@ def test_nothing_is_graded_twice_and_a_changed_file_is(graded, level, monkeypatc
     finally:
         path.write_bytes(old)
     assert tried == [["x = 1"]]
+    exam_batch(place / "subs", place / "out", level, limits=Limits(notebook_s=31, exercise_s=30)).run()
+    assert len(tried) == 6, "one that ran out of time may not, with more"
     with pytest.raises(CourseError, match="was begun with --seed 11, not 12"):
         exam_batch(place / "subs", place / "out", level, seed=12).run()
+
+
+def test_results_of_other_submissions_are_left_alone(tmp_path, level, monkeypatch):
+    monkeypatch.setattr(batch, "grade_cells", lambda cells, *rest: [])
+    ours, theirs = (fill(tmp_path / name, anna=code(exam.HONEST)) for name in ("ours", "theirs"))
+    exam_batch(ours, tmp_path / "out", level).run()
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(CourseError, match="out holds the results of .*ours: give another --out"):
+        exam_batch(theirs, tmp_path / "out", level).run()
+    for damage in ("{", "{}", '{"seed": "x"}'):
+        (tmp_path / "out" / "grading.json").write_text(damage)
+        with pytest.raises(CourseError, match="grading.json is damaged, and the seed was in it: give another --out"):
+            exam_batch(ours, tmp_path / "out", level).run()
+    (tmp_path / "out" / "grading.json").write_bytes(before[tmp_path / "out" / "grading.json"])
+    assert before == {path: path.read_bytes() for path in before}
+    with pytest.raises(CourseError, match="--out .*grading.json cannot be made or used .Not a directory.: give a folder"):
+        exam_batch(ours, tmp_path / "out" / "grading.json", level).run()
 
 
 def test_two_graders_do_not_write_to_one_folder(tmp_path, level, monkeypatch):
@@ -218,6 +240,32 @@ def test_a_memory_bomb_beside_honest_neighbours(tmp_path, level):
     assert [(row["points"], row["exam.mix"]) for row in rows(tmp_path / "out")] == [("15", "passed"), ("0", "memory"), ("15", "passed")]
 
 
+class Answering:
+    "In a sandbox's place: gives back one message a case."
+
+    def __init__(self, *messages):
+        head = json.dumps({"failed": [], "answer": "present"}).encode()
+        self.content = b"C" + b"".join(wire.packed(part) for part in (head, *(dump(message) for message in messages)))
+
+    def run(self, job):
+        return "ended", self.content
+
+
+@pytest.mark.parametrize(("error", "status", "says"), [("NameError", "error", "mean raises NameError"), ("MemoryError", "memory", "mean raises MemoryError"),
+                                                       (None, "failed", "the result should be a float and is a str")])
+def test_a_status_says_whether_the_answer_raised(error, status, says):
+    message = {"output": "1.0", "error": error, "changed": []}
+    grade = grade_task([], exam.sheet(), 1, Answering(message, message, message))
+    assert (grade.status, grade.says, grade.points) == (status, says, 0)
+
+
+def test_a_check_that_is_broken_is_no_submissions_failure():
+    sheet = exam.sheet()
+    sheet.tasks = tuple(replace(task, check=replace(task.check, reference=lambda numbers: 1 / 0)) for task in sheet.tasks)
+    with pytest.raises(CourseError, match="the check of exam.mean is broken"):
+        grade_task([], sheet, 1, Answering(*[{"output": 1.0, "error": None, "changed": []}] * 3))
+
+
 @pytest.mark.parametrize(("name", "told"), [("ValueError", "ValueError"), ("CourseError", "CourseError"), ("S0.123", OWN_ERROR), ("print", OWN_ERROR),
                                           ("", OWN_ERROR), ("a\ud800", OWN_ERROR)])
 def test_only_a_known_exceptions_name_is_told(name, told):
@@ -244,3 +292,6 @@ def test_limits_that_leave_nothing_are_refused():
         Limits(memory_mb=100)
     with pytest.raises(CourseError, match="--exercise-s 0"):
         Limits(exercise_s=0)
+    for value in (float("nan"), float("inf"), -1, 10**7):
+        with pytest.raises(CourseError, match=f"--notebook-s {value} is no limit: give a number above 0, at most 1,000,000"):
+            Limits(notebook_s=value)

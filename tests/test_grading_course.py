@@ -40,15 +40,18 @@ def test_a_lesson_named_by_number_or_name():
     assert [tasks.lesson_named(word, known) for word in ("3", "03", "03_attention", "10")] == [known[0]] * 3 + [known[1]]
 
 
-def test_the_fingerprint_changes_with_the_checks(tmp_path, monkeypatch):
+def test_the_fingerprint_changes_with_the_checks_and_the_points(tmp_path, monkeypatch):
     import microbert_course
 
     (tmp_path / "practice").mkdir()
     (tmp_path / "practice" / "checking.py").write_text("x = 1\n")
     monkeypatch.setattr(microbert_course, "__file__", str(tmp_path / "__init__.py"))
-    before = tasks.fingerprint()
+    (tmp_path / "notebook").write_text("10 points")
+    before = tasks.fingerprint(tmp_path / "notebook")
     (tmp_path / "practice" / "checking.py").write_text("x = 2\n")
-    assert tasks.fingerprint() != before
+    after = tasks.fingerprint(tmp_path / "notebook")
+    (tmp_path / "notebook").write_text("20 points")
+    assert len({before, after, tasks.fingerprint(tmp_path / "notebook")}) == 3
 
 
 def test_imports_of_answers_are_not_loaded_ahead(tmp_path):

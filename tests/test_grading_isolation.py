@@ -18,6 +18,7 @@ from microbert_course.errors import CourseError
 from microbert_course.grading import doctor, isolation, room
 from microbert_course.grading.batch import Batch
 from microbert_course.grading.doctor import Finding
+from microbert_course.grading.inside import confine
 from microbert_course.grading.isolation import Ground
 from microbert_course.grading.limits import Limits
 from microbert_course.grading.sandbox import Sandbox
@@ -58,6 +59,13 @@ def test_two_fences_keep_the_network_out(monkeypatch):
     whole = isolation.bubblewrap
     monkeypatch.setattr(isolation, "bubblewrap", lambda ground, course: [word for word in whole(ground, course) if word != "--unshare-net"])
     assert doctor.probe("bubblewrap").came_through == ()
+
+
+def test_a_machine_whose_system_calls_are_not_known_is_refused(monkeypatch):
+    "It would be graded under the name of a level that has few of them."
+    monkeypatch.setattr(confine.platform, "machine", lambda: "riscv64")
+    with pytest.raises(OSError, match="the system calls of riscv64 are not known"):
+        confine.refuse_system_calls(owns_others=False)
 
 
 def test_a_level_that_let_something_through_is_not_chosen(monkeypatch):
@@ -173,7 +181,8 @@ def test_mistakes_on_the_command_line_are_one_sentence_each(tmp_path, capsys, mo
     monkeypatch.setattr(doctor, "choose", lambda require: "weak")
     for arguments, word in ((["grade", str(tmp_path / "nothing")], "does not exist"), (["grade", str(tmp_path)], "no notebooks"),
                             (["grade", str(tmp_path), "--exercise", "99"], "no lesson with exercises"),
-                            (["grade", str(tmp_path), "--jobs", "-1"], "negative"), (["grade", str(tmp_path), "--memory-mb", "5"], "at least 768")):
+                            (["grade", str(tmp_path), "--jobs", "-1"], "negative"), (["grade", str(tmp_path), "--seed", "-1"], "negative"),
+                            (["grade", str(tmp_path), "--memory-mb", "5"], "at least 768")):
         capsys.readouterr()
         assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
         said = capsys.readouterr().err

@@ -71,6 +71,27 @@ def test_two_folders_with_the_same_files_keep_two_rows(tmp_path):
     assert [one.id for one in found] == ["a/03_attention.ipynb", "b/03_attention.ipynb"]
 
 
+def test_a_file_that_is_named_twice_is_one_row_and_no_two_share_a_name(tmp_path):
+    names = ["a/03_attention.ipynb", "a/\\n03_attention.ipynb", "a/\n03_attention.ipynb", "b/a/03_attention.ipynb"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    out = tmp_path / "out"
+    found, _ = submissions([tmp_path / "a", tmp_path / "b" / ".." / "a", tmp_path / "a" / "03_attention.ipynb", tmp_path / "b" / "a"], None, KNOWN, out)
+    assert sorted(one.path.resolve() for one in found) == sorted(tmp_path / name for name in names)
+    ids = {one.path.resolve().relative_to(tmp_path).as_posix(): one.id for one in found}
+    assert len(set(ids.values())) == 4 and all(id.isprintable() for id in ids.values())
+    assert ids[names[0]] == names[0] and ids[names[3]] == str(tmp_path / names[3])
+
+
+def test_our_own_results_are_no_submissions_however_their_folder_is_written(tmp_path):
+    for folder in (tmp_path / "anna", tmp_path / "grades"):
+        folder.mkdir()
+        (folder / "03_attention.ipynb").write_text("{}")
+    for out in (tmp_path / "grades", tmp_path / "anna" / ".." / "grades"):
+        assert [one.id for one in submissions([tmp_path], None, KNOWN, out)[0]] == ["anna/03_attention.ipynb"]
+
+
 @pytest.mark.parametrize(("name", "lesson"), [
     ("03_attention.ipynb", "03_attention"), ("anna_12345_998_03_attention-2.ipynb", "03_attention"), ("03-Attention (1).ipynb", "03_attention"),
     ("Müller_assignsubmission_file_04_transformer_block.ipynb", "04_transformer_block"), ("attention.ipynb", None),

@@ -19,6 +19,7 @@ from microbert_course.practice import checking, notebook, record, uses
 from microbert_course.practice.answers import run_answers, stand_alone
 from microbert_course.practice.checking import Check, Verdict, Wrong, difference, examine
 from microbert_course.practice.exercises import exercises
+from microbert_course.practice.outcomes import Outcome
 from microbert_course.practice.plain import MAGIC, NotPlain, dump, load
 
 BUILD = next(exercise for exercise in exercises() if exercise.check.builds)
@@ -58,6 +59,15 @@ def test_bytes_that_are_no_plain_value_are_refused():
     for content in bad:
         with pytest.raises(NotPlain):
             load(content)
+
+
+def test_values_made_to_be_slow_are_refused():
+    "A dict of keys with one hash is built in quadratic time: hours, for what a sandbox may give back."
+    assert load(dump({-1: 0, -2: 1} | {number: number for number in range(1000)}))[-2] == 1
+    with pytest.raises(NotPlain, match="share their hashes"):
+        load(dump({number * (2**61 - 1): 0 for number in range(1, 20)}))
+    with pytest.raises(NotPlain, match="more than 10000 arrays"):
+        load(dump([np.ones(1)] * 10_001))
 
 
 # --- comparing
@@ -146,7 +156,7 @@ def test_what_a_notebook_has_set_neither_helps_nor_hurts():
 
 def test_a_reference_that_fails_gives_nobody_credit():
     check = Check("sums.add", "add", sums, lambda a, b: a @ torch.ones(99), wrong=(), right=())
-    with pytest.raises(RuntimeError, match="the check of sums.add is broken"):
+    with pytest.raises(CourseError, match="the check of sums.add is broken, its own reference fails .RuntimeError.*: mend it"):
         examine(check, lambda a, b: a @ torch.ones(99), 0)
 
 
@@ -161,6 +171,16 @@ def test_errors_of_ones_own_count_as_the_nearest_known_kind_and_leaving_is_an_er
     assert examine(check, refuse, 0).passed
     assert examine(ADD, lambda a, b: sys.exit(0), 0).headline == "add raises SystemExit"
     assert not examine(ADD, lambda a, b: (a + b, a.resize_(0))[0], 0).passed
+
+
+def test_a_judge_of_chance_works_on_the_references_form_alone():
+    "Shapes that broadcast against the inputs would keep it busy for hours."
+    seen = []
+    check = replace(ADD, judge=lambda output, case: seen.append(output) or "other", wrong=(Wrong(None, "Seen.", lambda output, case: seen.append(output)),))
+    for output in (torch.zeros(9, 1), [torch.zeros(3)], {"a": 1}, "text", None):
+        assert checking.judge(check, [sums(np.random.default_rng(0))[0]], [Outcome(output)]).headline == "other"
+    assert seen == [None] * 10
+    assert checking.has_form({"a": [1, np.ones(2)]}, {"a": (torch.tensor(2.0), torch.zeros(2))}) and not checking.has_form({"a": 1}, {"a": 1, "b": 2})
 
 
 def test_no_outcome_is_no_credit():

@@ -1,12 +1,13 @@
 """Commands for teachers: grade submissions in a sandbox, and find out which sandbox works on this machine."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from microbert_course.errors import CourseError
+from microbert_course.grading.limits import Limits
 
 
 @dataclass
@@ -23,11 +24,11 @@ class Grade:
     """Replays a grading; without it the inputs are fresh and secret."""
     exercise: str | None = None
     """The lesson that all files belong to (03); otherwise each file's name says it."""
-    notebook_limit_s: float = 60
+    notebook_s: float = Limits.notebook_s
     """Seconds for the cells of a notebook."""
-    exercise_limit_s: float = 60
+    exercise_s: float = Limits.exercise_s
     """Seconds for one exercise, after the cells."""
-    memory_mb: int = 2048
+    memory_mb: int = Limits.memory_mb
     """Memory of a sandbox, torch's own three quarters of a gigabyte included."""
     require_isolation: bool = False
     """Refuse to grade where only weak isolation works."""
@@ -43,27 +44,30 @@ class Grade:
     def grade(self) -> None:
         "Choose the isolation, grade, say where the results are."
         from microbert_course.grading import batch, doctor
-        from microbert_course.grading.limits import Limits
+        from microbert_course.grading.find import text
 
         if not self.paths:
             raise CourseError("nothing to grade: give notebooks, or folders that hold them")
         if self.jobs < 0:
             raise CourseError(f"--jobs {self.jobs} is negative: give a number of submissions to grade at the same time")
-        limits = Limits(notebook_s=self.notebook_limit_s, exercise_s=self.exercise_limit_s, memory_mb=self.memory_mb)
+        if self.seed is not None and self.seed < 0:
+            raise CourseError(f"--seed {self.seed} is negative: give 0 or more")
+        limits = Limits(notebook_s=self.notebook_s, exercise_s=self.exercise_s, memory_mb=self.memory_mb)
         level = doctor.choose(self.require_isolation)
         print(f"isolation: {level}", flush=True)
         with SubmissionBar() as bar:
             records = batch.Batch([Path(path) for path in self.paths], self.out, level, limits, self.jobs or batch.cores(), self.seed,
                                   self.exercise, self.nbgrader).run(bar.begin, bar.done)
-        print(f"{len(records)} submissions, {sum(bool(record.reason) for record in records)} of them not gradable")
-        print(f"results  {self.out / 'results.csv'}")
-        print(f"report   {self.out / 'report.html'}")
+        print(f"graded {sum(not record.reason for record in records)} of {len(records)} notebooks")
+        print(f"results  {text(self.out / 'results.csv')}")
+        print(f"report   {text(self.out / 'report.html')}")
 
 
+@dataclass
 class SubmissionBar:
     "A progress bar over submissions; what cannot be graded is one line above it."
 
-    bar = None
+    bar: object = field(default=None)
 
     def __enter__(self) -> "SubmissionBar":
         return self

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,7 +15,7 @@ import microbert_course
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json, write_json
 from microbert_course.grading import isolation, reports, tasks
-from microbert_course.grading.find import Submission, submissions
+from microbert_course.grading.find import Submission, submissions, text
 from microbert_course.grading.isolation import Ground
 from microbert_course.grading.limits import Limits
 from microbert_course.grading.notebooks import Unreadable, code_cells, read_bytes
@@ -56,36 +56,49 @@ class Batch:
         known = list(tasks.lessons() if self.known is None else self.known)
         lesson = tasks.lesson_named(self.exercise, known) if self.exercise else None
         found, lines = submissions(self.paths, lesson, known, self.out)
-        (self.out / "submissions").mkdir(parents=True, exist_ok=True)
+        try:
+            (self.out / "submissions").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CourseError(f"--out {text(self.out)} cannot be made or used ({error.strerror}): give a folder that can be written") from None
         try:
             with FileLock(self.out / ".lock", timeout=0):
                 seed = self._begin()
                 on_start(len(found), lines)
-                records = self._grade_all(found, seed, on_result)
-                self._write(records, seed, lines)
+                sheets = {lesson: self.sheet_of(lesson, seed) for lesson in dict.fromkeys(one.lesson for one in found) if lesson}
+                records = self._grade_all(found, sheets, on_result)
+                self._write(records, list(sheets.values()), seed, lines)
                 return records
         except Timeout:
-            raise CourseError(f"another grader is writing to {self.out}: wait for it, or give another --out") from None
+            raise CourseError(f"another grader is writing to {text(self.out)}: wait for it, or give another --out") from None
 
     def _begin(self) -> int:  # the seed
-        path = self.out / "grading.json"
-        kept = read_json(path, "give another --out").get("seed") if path.exists() else None
-        if kept is not None and type(kept) is not int:
-            raise CourseError(f"{path} holds no seed: give another --out")
-        if None not in (kept, self.seed) and kept != self.seed:
-            raise CourseError(f"{self.out} was begun with --seed {kept}, not {self.seed}: leave --seed out to go on, or give another --out")
-        seed = kept if kept is not None else secrets.randbits(63) if self.seed is None else self.seed
-        if seed < 0:
-            raise CourseError(f"--seed {seed} is negative: give 0 or more")
-        write_json(path, {"seed": seed, "begun": _now(), **self._about()})
-        return seed
+        "Write down what this grading is; one that was begun before must be the same."
+        path, about, now = self.out / "grading.json", self._about(), _now()
+        if path.exists():
+            kept = self._begun(path)
+            if kept["paths"] != about["paths"]:
+                raise CourseError(f"{text(self.out)} holds the results of {', '.join(kept['paths'])}: give another --out")
+            if self.seed not in (None, kept["seed"]):
+                raise CourseError(f"{text(self.out)} was begun with --seed {kept['seed']}, not {self.seed}: leave --seed out to go on, or give another --out")
+        else:
+            kept = {"seed": secrets.randbits(63) if self.seed is None else self.seed, "begun": now}
+        write_json(path, {"seed": kept["seed"], "begun": kept["begun"], "graded": now, **about})
+        return kept["seed"]
+
+    def _begun(self, path: Path) -> dict:
+        try:
+            kept = read_json(path)
+            if type(kept["seed"]) is int and kept["begun"] and all(isinstance(one, str) for one in kept["paths"]):
+                return kept
+        except (CourseError, KeyError, TypeError):
+            pass
+        raise CourseError(f"{text(path)} is damaged, and the seed was in it: give another --out")
 
     def _about(self) -> dict:
         return {"isolation": self.level, "limits": asdict(self.limits), "exercise": self.exercise, "course": microbert_course.__version__,
-                "python": sys.version.split()[0], "paths": [str(path) for path in self.paths]}
+                "python": sys.version.split()[0], "paths": sorted({text(os.path.abspath(path)) for path in self.paths})}
 
-    def _grade_all(self, found: list[Submission], seed: int, on_result: OnResult) -> list[Record]:
-        sheets = {lesson: self.sheet_of(lesson, seed) for lesson in dict.fromkeys(one.lesson for one in found) if lesson}
+    def _grade_all(self, found: list[Submission], sheets: dict[str, Sheet], on_result: OnResult) -> list[Record]:
         records, stop, slots = {}, threading.Event(), SimpleQueue()
         for slot in range(self.jobs):
             slots.put(slot)
@@ -121,21 +134,19 @@ class Batch:
             cells = [] if reason else code_cells(content)
         except Unreadable as error:
             reason = reason or str(error)
+        record = Record(submission.id, text(submission.path), submission.lesson, digest(content), sheet.fingerprint if sheet else "", self.level,
+                        asdict(self.limits), (), sheet.max_points if sheet else 0, reason)
         old = read_record(self.out, submission)
-        checks = sheet.fingerprint if sheet else ""
-        if old and (old.id, old.lesson, old.content, old.checks, old.isolation, old.reason) == (
-                submission.id, submission.lesson, digest(content) if content else "", checks, self.level, reason):
-            return old
-        grades = [] if reason else grade_cells(cells, sheet, ground, slot, stop)
+        if old and replace(old, file=record.file, grades=()) == record:
+            return replace(record, grades=old.grades)
+        if not reason:
+            record = replace(record, grades=tuple(grade_cells(cells, sheet, ground, slot, stop)))
         if stop.is_set():
             return None
-        record = Record(submission.id, str(submission.path).encode(errors="backslashreplace").decode(), submission.lesson,
-                        digest(content) if content else "", checks, self.level, tuple(grades), sheet.max_points if sheet else 0, reason)
         write_record(self.out, submission, record, sheet)
         return record
 
-    def _write(self, records: list[Record], seed: int, lines: list[str]) -> None:
-        sheets = [self.sheet_of(lesson, seed) for lesson in dict.fromkeys(record.lesson for record in records) if lesson]
+    def _write(self, records: list[Record], sheets: list[Sheet], seed: int, lines: list[str]) -> None:
         reports.write_csv(self.out / "results.csv", records, sheets)
         reports.write_html(self.out / "report.html", records, sheets, {"seed": seed, "graded": _now(), **self._about()}, lines)
         if self.nbgrader:

@@ -122,7 +122,7 @@ def _ask(ground: Ground, case: dict) -> dict:
             ending, content = sandbox.run(dump({"cells": [PROBE], "name": "probe", "use": "microbert_course.practice.uses:call", "cases": [case]}))
         answer = load(wire.split(content[1:])[1])["output"] if ending == "ended" else None
     except NotStarted as error:
-        raise CourseError(str(error).splitlines()[-1] if str(error) else "it ended without a word") from None
+        raise CourseError(str(error)) from None
     except (Broken, NotPlain, IndexError) as error:
         raise CourseError(f"the sandbox broke ({error})") from None
     if not isinstance(answer, dict):

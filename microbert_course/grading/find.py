@@ -1,9 +1,10 @@
 """Which files are graded, whose they are, and what cannot be graded for its name or kind."""
 
 import hashlib
+import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,26 +36,30 @@ def submissions(paths: Iterable[Path], lesson: str | None, known: Sequence[str],
     Raises: CourseError for a path that does not exist, or if there is none."""
     found: dict[str, Submission] = {}
     lines: list[str] = []
+    places = set()
     paths = [Path(path) for path in paths]
     for given in paths:
         if not os.path.lexists(given):
-            raise CourseError(f"{given} does not exist: give notebooks, or folders that hold them")
-        inside = list(_walk(given, lines, out)) if given.is_dir() and not given.is_symlink() else [given]
-        for path in inside:
-            name = _text(path.name if path == given else path.relative_to(given))
-            if name in found or (len(paths) > 1 and path != given):
-                name = f"{_text(given.resolve().name)}/{name}"
-            if name in found:
-                name = _text(path.absolute())
-            if name not in found:
-                found[name] = _submission(name, path, lesson, known)
+            raise CourseError(f"{text(given)} does not exist: give notebooks, or folders that hold them")
+        is_folder = given.is_dir() and not given.is_symlink()
+        front = Path(os.path.abspath(given)).name if is_folder and len(paths) > 1 else ""
+        for path in _walk(given, lines, out) if is_folder else [given]:
+            place = os.path.join(os.path.realpath(path.parent), path.name)
+            if place in places:
+                continue
+            places.add(place)
+            names = [text(Path(front, path.relative_to(given) if is_folder else path.name)), text(place)]
+            name = next(name for name in itertools.chain(names, (f"{names[1]} ({number})" for number in itertools.count(2))) if name not in found)
+            found[name] = _submission(name, path, lesson, known)
     if not found:
-        raise CourseError(f"no notebooks (*.ipynb) in {', '.join(map(str, paths))}: give the folder that holds the submissions")
+        raise CourseError(f"no notebooks (*.ipynb) in {', '.join(map(text, paths))}: give the folder that holds the submissions")
     return [found[name] for name in sorted(found)], lines
 
 
-def _text(path: object) -> str:
-    return os.fsencode(path).decode(errors="backslashreplace").replace(os.sep, "/")
+def text(path: str | Path) -> str:
+    "A path that can be printed and written anywhere: what is no text in it, or steers a terminal, is spelled out."
+    plain = os.fsencode(path).decode(errors="backslashreplace").replace(os.sep, "/")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in plain)
 
 
 def _submission(name: str, path: Path, lesson: str | None, known: Sequence[str]) -> Submission:
@@ -63,23 +68,15 @@ def _submission(name: str, path: Path, lesson: str | None, known: Sequence[str])
     return Submission(name, path, lesson, problem)
 
 
-def _walk(folder: Path, lines: list[str], out: Path):
+def _walk(folder: Path, lines: list[str], out: Path) -> Iterator[Path]:
     "Every *.ipynb below a folder, hidden folders and our own results left out; links are not followed."
     def unreadable(error: OSError) -> None:
-        lines.append(f"{_text(error.filename)}: cannot be read ({error.strerror})")
+        lines.append(f"{text(error.filename)}: cannot be read ({error.strerror})")
 
     for place, folders, files in os.walk(folder, onerror=unreadable):
-        here = Path(place)
-        for name in sorted(folders):
-            if (here / name).is_symlink():
-                lines.append(f"{_text(here / name)}: is a symbolic link, which is not followed")
-                if name.lower().endswith(".ipynb"):
-                    yield here / name
-            elif name.lower().endswith(".ipynb"):
-                yield here / name
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).absolute() != out.absolute())
-        for name in sorted(files):
-            if name.lower().endswith(".ipynb"):
-                yield here / name
-            elif (here / name).is_symlink():
-                lines.append(f"{_text(here / name)}: is a symbolic link, which is not followed")
+        for path in (Path(place, name) for name in sorted([*folders, *files])):
+            if path.name.lower().endswith(".ipynb"):
+                yield path
+            elif path.is_symlink():
+                lines.append(f"{text(path)}: is a symbolic link, which is not followed")
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and os.path.realpath(Path(place, name)) != os.path.realpath(out))

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from microbert_course.errors import CourseError
 from microbert_course.grading import room
 from microbert_course.grading.limits import Limits
@@ -53,7 +55,7 @@ def folder():
     base = Path(tempfile.gettempdir())
     for old in base.glob(f"{PREFIX}*"):
         owner = re.fullmatch(rf"{PREFIX}(\d+)-\w+", old.name)
-        if owner and not _is_alive(int(owner.group(1))) and old.is_dir() and not old.is_symlink() and old.stat().st_uid == _user():
+        if owner and not psutil.pid_exists(int(owner.group(1))) and old.is_dir() and not old.is_symlink() and old.stat().st_uid == _user():
             remove(old)
     made = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     made.chmod(0o711)  # the sandbox's user passes through
@@ -65,12 +67,6 @@ def folder():
 
 def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0
-
-
-def _is_alive(process: int) -> bool:
-    import psutil
-
-    return psutil.pid_exists(process)
 
 
 def remove(path: Path) -> None:
@@ -148,8 +144,6 @@ def token(ground: Ground, slot: int) -> str:
 
 def left_over(ground: Ground, slot: int = 0) -> list:
     "Processes of a sandbox, ended or not, that still live and have not disguised themselves."
-    import psutil
-
     found = []
     for process in psutil.process_iter():
         try:

@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 
 from microbert_course.errors import CourseError
 
+MOST = 1_000_000  # eleven days, a terabyte
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -26,7 +28,7 @@ class Limits:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if value <= 0:
-                raise CourseError(f"--{name.replace('_', '-')} {value} leaves nothing to run with: give a number above 0")
+            if not 0 < value <= MOST:  # not NaN either
+                raise CourseError(f"--{name.replace('_', '-')} {value} is no limit: give a number above 0, at most {MOST:,}")
         if self.memory_mb < 768:
             raise CourseError(f"--memory-mb {self.memory_mb} is less than torch itself needs: give at least 768")

@@ -1,7 +1,7 @@
 """What is kept of a graded submission: one file each, in the form that Gradescope reads, complete enough to go on from."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from microbert_course.errors import CourseError
@@ -19,10 +19,11 @@ class Record:
     file: str
     lesson: str | None
     content: str
-    """sha256 of the file; empty if it could not be read."""
+    """sha256 of what could be read of the file."""
     checks: str
     """Fingerprint of the checks that judged it."""
     isolation: str
+    limits: dict[str, float]
     grades: tuple[Grade, ...]
     max_points: int
     reason: str = ""
@@ -57,16 +58,13 @@ def write_record(out: Path, submission: Submission, record: Record, sheet: Sheet
     write_json(path, {
         "score": record.points, "output": record.reason or f"{record.points} of {record.max_points} points; isolation: {record.isolation}",
         "visibility": "visible", "stdout_visibility": "hidden", "tests": tests,
-        "extra_data": {"id": record.id, "file": record.file, "lesson": record.lesson, "content": record.content, "checks": record.checks,
-                       "isolation": record.isolation, "max_points": record.max_points, "reason": record.reason,
-                       "grades": [[grade.id, grade.status, grade.points, grade.says, grade.mistake] for grade in record.grades]}})
+        "extra_data": asdict(record)})
 
 
 def read_record(out: Path, submission: Submission) -> Record | None:
     "A submission's record; None if there is none, or none that can be used."
     try:
         kept = read_json(record_path(out, submission))["extra_data"]
-        return Record(kept["id"], kept["file"], kept["lesson"], kept["content"], kept["checks"], kept["isolation"],
-                      tuple(Grade(*grade) for grade in kept["grades"]), kept["max_points"], kept["reason"])
+        return Record(**kept | {"grades": tuple(Grade(**grade) for grade in kept["grades"])})
     except (CourseError, KeyError, TypeError, OSError):
         return None

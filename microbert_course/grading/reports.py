@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,10 +69,8 @@ def write_html(path: Path, records: Sequence[Record], sheets: Sequence[Sheet], a
 
 
 def _scores(records: Sequence[Record]) -> str:
-    points = sorted(record.points for record in records)
-    if not points:
-        return ""
-    return f"<p>{len(points)} submissions; points from {points[0]} to {points[-1]} of {records[0].max_points}, median {points[len(points) // 2]}.</p>"
+    points = [record.points for record in records]
+    return f"<p>{len(points)} submissions; points from {min(points)} to {max(points)} of {records[0].max_points}, median {statistics.median(points):g}.</p>"
 
 
 def _tasks(records: Sequence[Record], sheet: Sheet) -> str:

@@ -26,7 +26,7 @@ class Broken(Exception):
 
 
 class NotStarted(Exception):
-    "A sandbox that did not get ready: no fault of a submission. The text says what it wrote last."
+    "A sandbox that did not get ready: no fault of a submission. The text is the last line that it wrote."
 
 
 class Sandbox:
@@ -47,7 +47,7 @@ class Sandbox:
             self.facts = json.loads(content)
         except (Broken, ValueError):
             self.__exit__()
-            raise NotStarted(self.said) from None
+            raise NotStarted(self.last_words) from None
         except BaseException:
             self.__exit__()
             raise
@@ -61,7 +61,9 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 pass
         self._kill()
-        self.said = self.process.stderr.read(4000).decode(errors="replace").strip() if not self.facts else ""
+        if not self.facts:
+            said = self.process.stderr.read(1 << 16).decode(errors="replace").split("\n")
+            self.last_words = next((line for line in reversed(said) if line.strip()), "it ended without a word")
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
         if self.start.work is not None:
@@ -151,6 +153,5 @@ class Sandbox:
 
 def refused(error: NotStarted, level: str) -> CourseError:
     "The sentence for a sandbox that did not start."
-    last = str(error).splitlines()[-1] if str(error) else "it ended without a word"
-    return CourseError(f"the sandbox ({level}) did not start: {last}; `microbert grade doctor` tries each level, and running the same "
+    return CourseError(f"the sandbox ({level}) did not start: {error}; `microbert grade doctor` tries each level, and running the same "
                        "command again goes on where this one stopped")

@@ -77,7 +77,9 @@ def _endless(grades: list[Grade]) -> bool:
 
 
 def grade_task(cells: Sequence[str], sheet: Sheet, index: int, sandbox: Sandbox) -> Grade:
-    "Run one task in the sandbox and judge what came back."
+    """Run one task in the sandbox and judge what came back.
+
+    Raises: CourseError if the check itself is broken: no fault of a submission."""
     task = sheet.tasks[index]
     ending, content = sandbox.run(sheet.job(index, cells))
     if ending != "ended":
@@ -85,6 +87,8 @@ def grade_task(cells: Sequence[str], sheet: Sheet, index: int, sandbox: Sandbox)
         return _zero(task, status, ENDLESS if ending == "timeout" and not content else says)
     try:
         return judged(task, sheet.cases(index), content)
+    except CourseError:
+        raise
     except Exception:  # made of a stranger's bytes; whatever is wrong with them, they are no answer
         return _zero(task, *ENDED["ended"])
 
@@ -92,7 +96,7 @@ def grade_task(cells: Sequence[str], sheet: Sheet, index: int, sandbox: Sandbox)
 def judged(task: Task, cases: Sequence[Case], content: bytes) -> Grade:
     """The grade for what a task's process wrote: how the cells went, then one outcome a case.
 
-    Raises: Forged, NotPlain and whatever else unlikely bytes lead to."""
+    Raises: CourseError if the check itself is broken; Forged, NotPlain and whatever else unlikely bytes lead to."""
     if content[:1] != b"C":
         raise Forged
     head, *messages = wire.split(content[1:], len(cases) + 2) or [b"{}"]  # one too many is enough to know
@@ -110,8 +114,7 @@ def judged(task: Task, cases: Sequence[Case], content: bytes) -> Grade:
         verdict = judge(task.check, cases, outcomes)
     if verdict.passed:
         return Grade(task.check.id, "passed", task.points, "passed")
-    raises = f"{task.check.name} raises "
-    status = "failed" if not verdict.headline.startswith(raises) else "memory" if verdict.headline == raises + "MemoryError" else "error"
+    status = {None: "failed", "MemoryError": "memory"}.get(verdict.raised, "error")
     return Grade(task.check.id, status, 0, verdict.headline, verdict.mistake)
 
 

@@ -90,7 +90,8 @@ def course_sheet(lesson: str, seed: int) -> Sheet:
     if lacking := [one.id for one in chosen if one.id not in known]:
         raise CourseError(f"exercise {lacking[0]} has no check, so it cannot be graded: add it to checks/lesson_{lesson[:2]}.py")
     tasks = tuple(Task(known[one.id], one.number, one.title, one.points, (int(lesson[:2]), place)) for place, one in enumerate(chosen))
-    return Sheet(lesson, tasks, seed, fingerprint(), imports_of(course_root() / "solutions" / f"{lesson}.ipynb"))
+    notebook = course_root() / "solutions" / f"{lesson}.ipynb"
+    return Sheet(lesson, tasks, seed, fingerprint(notebook), imports_of(notebook))
 
 
 def imports_of(path: Path) -> tuple[str, ...]:
@@ -126,11 +127,11 @@ def lesson_of(file_name: str, known: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def fingerprint() -> str:
-    "A hash of the course's own code: a grade given by other checks is no grade of these."
+def fingerprint(notebook: Path) -> str:  # of the solutions, which say the points
+    "A hash of the course's own code and of a lesson's exercises: a grade given by other checks is no grade of these."
     root = Path(microbert_course.__file__).parent
     files = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in ("cli", "lessons", "visual")]
-    found = hashlib.sha256(microbert_course.__version__.encode())
+    found = hashlib.sha256(microbert_course.__version__.encode() + notebook.read_bytes())
     for path in files:
         found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return found.hexdigest()

@@ -4,12 +4,13 @@ The same check judges a learner's notebook and, with the answer in a sandbox, a 
 answer, `judge` where the reference is, and only plain values pass between them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from microbert_course.errors import CourseError
 from microbert_course.practice import blanks, uses
 from microbert_course.practice.outcomes import Case, Outcome, outcome
 from microbert_course.practice.plain import dump
@@ -24,7 +25,8 @@ class Wrong:
     says: str
     """Which mistake it is and why it matters, spoken to the learner, in one or two sentences that give no code away."""
     seen: Callable[[Any, Case], bool] | None = None
-    """For answers that draw by chance: whether one output, with its case, shows the mistake. None: compare with `answer`'s outcomes."""
+    """For answers that draw by chance: whether one output, with its case, shows the mistake; an output that has not the form of the
+    reference's is None to it. None: compare with `answer`'s outcomes."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,19 @@ class Verdict:
     """One or two sentences that show no input and no expected value: what a grader's report may say."""
     mistake: int | None = None
     """Which of the zoo's wrong answers it is."""
+    case: int | None = None
+    """The smallest case that failed."""
+    raised: str | None = None
+    """What the answer raised there instead of giving a result, where that is no named mistake."""
     details: str = ""
-    """Input, expected and got of the smallest case that failed, for a learner's own screen."""
+    """Input, expected and got of that case, for a learner's own screen."""
     not_yet: bool = False
     """The blank is still a blank."""
 
 
 MAY_BE_ASKED_FOR = (None, "ValueError", "CourseError", "TypeError", "IndexError", "KeyError", "StopIteration")
 """What an exercise may ask an answer to raise; any other error of a reference is a fault of the check."""
+NUMBERS = bool | int | float | torch.Tensor | np.ndarray
 HUGE = 1e15  # numbers that stand for infinity say nothing of how large the others are
 NOT_YET = "not yet: the answer is still to be written"
 
@@ -81,20 +88,22 @@ def examine(check: Check, answer: Any, seed: int) -> Verdict:
     if answer is None:
         return Verdict(False, NOT_YET, not_yet=True)
     cases = check.cases(np.random.default_rng(seed))
-    return judge(check, cases, [outcome(check.use, answer, case, number) for number, case in enumerate(cases)])
+    outcomes = [outcome(check.use, answer, case, number) for number, case in enumerate(cases)]
+    verdict = judge(check, cases, outcomes)
+    return verdict if verdict.case is None else replace(verdict, details=_details(check, verdict.case, cases[verdict.case], outcomes[verdict.case]))
 
 
 def judge(check: Check, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
-    """The verdict on what came of all cases, however it came here. Trusts nothing: no outcome, no credit.
+    """The verdict on what came of all cases, however it came here, details left out. Trusts nothing: no outcome, no credit.
 
-    Raises: ValueError if the outcomes are not one a case."""
+    Raises: ValueError if the outcomes are not one a case; CourseError if the reference itself fails."""
     if not cases or len(cases) != len(outcomes):
         raise ValueError(f"{len(outcomes)} outcomes for {len(cases)} cases: give one each")
     if any(result.error == blanks.RAISED for result in outcomes):
         return Verdict(False, NOT_YET, not_yet=True)
     expected = [outcome(check.use, check.reference, case, number) for number, case in enumerate(cases)]
     if broken := [result for result in expected if result.error not in MAY_BE_ASKED_FOR]:
-        raise RuntimeError(f"the check of {check.id} is broken, its own reference fails: {broken[0].message}")
+        raise CourseError(f"the check of {check.id} is broken, its own reference fails ({broken[0].message}): mend it in practice/checks")
     faults = [_fault(check, case, *pair) for case, *pair in zip(cases, expected, outcomes, strict=True)]
     if not any(faults):
         return Verdict(True, "passed")
@@ -104,18 +113,17 @@ def judge(check: Check, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> V
     else:
         failed, group = [number for number, fault in enumerate(faults) if fault], list(range(len(cases)))
     smallest = min(failed, key=lambda number: len(dump(cases[number])))
-    details = _details(check, cases[smallest], expected[smallest], outcomes[smallest])
     for index, wrong in enumerate(check.wrong):
-        if _is_this(check, wrong, [(number, cases[number], outcomes[number]) for number in group]):
-            return Verdict(False, wrong.says, index, details)
-    return Verdict(False, faults[smallest], None, details)
+        if _is_this(check, wrong, [(number, cases[number], expected[number], outcomes[number]) for number in group]):
+            return Verdict(False, wrong.says, index, smallest)
+    return Verdict(False, faults[smallest], None, smallest, None if expected[smallest].error else outcomes[smallest].error)
 
 
-def _is_this(check: Check, wrong: Wrong, seen: Sequence[tuple[int, Case, Outcome]]) -> bool:
+def _is_this(check: Check, wrong: Wrong, seen: Sequence[tuple[int, Case, Outcome, Outcome]]) -> bool:
     "Whether the outcomes are those of this wrong answer, in every case."
     if wrong.seen:
-        return any(result.error is None and _safely(wrong.seen, result.output, case) for _, case, result in seen)
-    for number, case, result in seen:
+        return any(result.error is None and _safely(wrong.seen, expected, result, case) for _, case, expected, result in seen)
+    for number, case, _, result in seen:
         theirs = outcome(check.use, wrong.answer, case, number)
         if theirs.error != result.error or theirs.changed != result.changed or (
                 theirs.error is None and difference(theirs.output, result.output, check.tolerance)):
@@ -135,16 +143,27 @@ def _fault(check: Check, case: Case, expected: Outcome, got: Outcome) -> str | N
     if changed := sorted(set(got.changed) - set(check.may_change)):
         return f"{check.name} changes its input {changed[0]} in place, and the caller still needs it: work on a copy"
     if check.judge:
-        return _safely(check.judge, got.output, case, otherwise="the result has another shape or type than the exercise states")
+        return _safely(check.judge, expected, got, case, otherwise="the result has another shape or type than the exercise states")
     return difference(expected.output, got.output, check.tolerance)
 
 
-def _safely(function: Callable, output: Any, case: Case, otherwise: Any = False) -> Any:
-    "A judge written for well-formed outputs, given any."
+def _safely(function: Callable, expected: Outcome, got: Outcome, case: Case, otherwise: Any = False) -> Any:
+    "A judge written for outputs of the reference's form, given any; no other form is worked on, which could take hours and all memory."
     try:
-        return function(output, case)
+        return function(got.output if has_form(got.output, expected.output) else None, case)
     except Exception:  # whatever an output of another form leads to
         return otherwise
+
+
+def has_form(value: Any, example: Any) -> bool:
+    "Whether a plain value has the parts and the shapes of another one; a number and an array of no dimensions are the same thing."
+    if isinstance(example, dict):
+        return isinstance(value, dict) and value.keys() == example.keys() and all(has_form(value[key], example[key]) for key in example)
+    if isinstance(example, list | tuple):
+        return isinstance(value, list | tuple) and len(value) == len(example) and all(map(has_form, value, example))
+    if isinstance(example, NUMBERS):
+        return isinstance(value, NUMBERS) and np.shape(value) == np.shape(example)
+    return type(value) is type(example)
 
 
 def difference(expected: Any, got: Any, tolerance: float | None = None, place: str = "the result") -> str | None:
@@ -155,9 +174,12 @@ def difference(expected: Any, got: Any, tolerance: float | None = None, place: s
         found = (difference(expected[key], got[key], tolerance, str(key)) for key in expected)
         return next(filter(None, found), None)
     if isinstance(expected, list | tuple):
-        got = got.tolist() if isinstance(got, torch.Tensor | np.ndarray) and got.ndim == 1 else got  # a row of numbers is a list of them
-        if not isinstance(got, list | tuple) or len(expected) != len(got):
-            return f"{place} has another number of parts than expected" if isinstance(got, list | tuple) else f"{place} should have parts and has none"
+        is_row = isinstance(got, torch.Tensor | np.ndarray) and got.ndim == 1  # a row of numbers is a list of them
+        if not is_row and not isinstance(got, list | tuple):
+            return f"{place} should have parts and has none"
+        if len(expected) != len(got):
+            return f"{place} has another number of parts than expected"
+        got = got.tolist() if is_row else got
         found = (difference(*pair, tolerance, f"part {number} of {place}")
                  for number, pair in enumerate(zip(expected, got, strict=True), start=1))
         return next(filter(None, found), None)
@@ -168,11 +190,11 @@ def difference(expected: Any, got: Any, tolerance: float | None = None, place: s
 
 def _number_difference(expected: Any, got: Any, tolerance: float | None, place: str) -> str | None:
     "How two numbers, tensors or arrays differ; a number and an array of no dimensions are the same thing."
-    if not isinstance(got, bool | int | float | torch.Tensor | np.ndarray):
+    if not isinstance(got, NUMBERS):
         return f"{place} should be {_kind(expected)} and is {_kind(got)}"
-    ours, theirs = _array(expected), _array(got)
-    if ours.shape != theirs.shape:
+    if np.shape(expected) != np.shape(got):
         return f"{place} has another shape than expected"
+    ours, theirs = _array(expected), _array(got)
     if ours.ndim and (isinstance(expected, torch.Tensor) != isinstance(got, torch.Tensor) or str(expected.dtype) != str(got.dtype)):
         return f"{place} is {_kind(got)} of {got.dtype}, expected {_kind(expected)} of {expected.dtype}"
     other_values = f"{place} has other values than expected"
@@ -212,10 +234,11 @@ def _kind(value: Any) -> str:
     return {torch.Tensor: "a tensor", np.ndarray: "a NumPy array"}.get(type(value), f"a {type(value).__name__}")
 
 
-def _details(check: Check, case: Case, expected: Outcome, got: Outcome) -> str:
+def _details(check: Check, number: int, case: Case, got: Outcome) -> str:
     "One case, small enough to read."
     lines = [f"input     {name} = {_shown(value)}" for name, value in case.items()]
     if check.judge is None:
+        expected = outcome(check.use, check.reference, case, number)
         lines.append(f"expected  {expected.error or _shown(expected.output)}")
     return "\n".join([*lines, f"got       {got.message or _shown(got.output)}"])
 

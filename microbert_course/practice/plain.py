@@ -14,6 +14,8 @@ import torch
 MAGIC = b"MBV1"
 MAX_TREE = 4_000_000       # bytes of the JSON tree
 MAX_BYTES = 256_000_000    # bytes of all arrays together
+MAX_ARRAYS = 10_000        # so many are read within a second
+MAX_ALIKE = 8              # keys of a dict that share a hash: a dict of many takes hours to build
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
     torch.float16, torch.bfloat16, torch.float32, torch.float64)}
@@ -75,6 +77,8 @@ def load(content: bytes) -> Any:
     rest = _Arrays(content[8 + size:])
     try:
         value = _value(json.loads(content[8:8 + size]), rest)
+    except NotPlain:
+        raise
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError, RuntimeError) as error:
         raise NotPlain(f"damaged ({type(error).__name__})") from None
     if rest.position != len(rest.content):
@@ -86,10 +90,12 @@ class _Arrays:
     "The raw bytes behind the tree, taken from front to back."
 
     def __init__(self, content: bytes):
-        self.content, self.position = content, 0
+        self.content, self.position, self.num_taken = content, 0, 0
 
     def take(self, size: int) -> bytearray:
-        start, self.position = self.position, self.position + size
+        start, self.position, self.num_taken = self.position, self.position + size, self.num_taken + 1
+        if self.num_taken > MAX_ARRAYS:
+            raise NotPlain(f"more than {MAX_ARRAYS} arrays")
         if size < 0 or self.position > len(self.content):
             raise NotPlain("an array is cut short")
         return bytearray(self.content[start:self.position])
@@ -107,7 +113,10 @@ def _value(tree: Any, rest: _Arrays) -> Any:
         items = [_value(item, rest) for item in inside]
         return tuple(items) if kind == "t" else items
     if kind == "d":
-        return {_value(key, rest): _value(item, rest) for key, item in inside}
+        keys = [_value(key, rest) for key, _ in inside]
+        if len(set(map(hash, keys))) + MAX_ALIKE < len(keys):
+            raise NotPlain("a dict whose keys share their hashes")
+        return {key: _value(item, rest) for key, (_, item) in zip(keys, inside, strict=True)}
     if kind == "a":
         library, name, shape = inside
         if not all(type(size) is int and 0 <= size < 2**31 for size in shape) or len(shape) > 16 or library not in ("torch", "numpy"):

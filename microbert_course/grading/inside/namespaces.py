@@ -9,10 +9,10 @@ from . import confine
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 16384, 1 << 18
 
 
-def enter(setup: dict) -> dict:  # which of net, mounts, proc are our own
+def enter(setup: dict) -> dict:  # whether the writable folders (mounts) and /proc (proc) are our own
     "Move this process into new namespaces; it comes back as the first process of the new PID namespace, or as it was."
     library = confine.libc()
-    facts = {"net": False, "mounts": False, "proc": False, "landlock": confine.landlock_version()}
+    facts = {"mounts": False, "proc": False}
     confine.prctl(confine.PR_SET_PDEATHSIG, signal.SIGKILL)
     uid, gid = os.getuid(), os.getgid()
     wanted = confine.CLONE_NEWNS | confine.CLONE_NEWPID | confine.CLONE_NEWNET | confine.CLONE_NEWIPC | confine.CLONE_NEWUTS
@@ -25,7 +25,6 @@ def enter(setup: dict) -> dict:  # which of net, mounts, proc are our own
     if first := os.fork():
         _wait_for(first)
     confine.prctl(confine.PR_SET_PDEATHSIG, signal.SIGKILL)
-    facts["net"] = True
     if library.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0:
         size = f"size={int(setup['limits']['file_mb'] * 2)}m,mode=1777".encode()
         facts["mounts"] = all(library.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", MS_NOSUID | MS_NODEV, ctypes.c_char_p(size)) == 0

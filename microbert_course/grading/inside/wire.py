@@ -3,7 +3,6 @@
 import struct
 
 HEAD = struct.Struct("<I")
-MAX_MESSAGE = 300_000_000
 
 ENDINGS = ("ended", "timeout", "memory", "processes", "output", "started")  # how a task's process came to its end; `started`: ready
 

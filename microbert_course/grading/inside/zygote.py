@@ -142,7 +142,7 @@ def give_up_powers(setup: dict, facts: dict) -> None:
         confine.prctl(confine.PR_SET_DUMPABLE, 1)
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
-        confine.no_new_privileges()
+        confine.prctl(confine.PR_SET_NO_NEW_PRIVS, 1)
     confine.limit(setup["limits"], setup["count_processes"] and (setup["uid"] is not None or facts["pids"]))
     confine.drop_user(setup["uid"])
     if setup["level"] == "landlock":
