@@ -244,14 +244,20 @@ def _details(check: Check, number: int, case: Case, got: Outcome) -> str:
 
 
 def _shown(value: Any, room: int = 400) -> str:
-    "A value as text, cut to what fits a screen."
-    with np.printoptions(precision=4, threshold=40, edgeitems=2, suppress=True):
-        if isinstance(value, torch.Tensor):
-            plain = value.float() if value.dtype == torch.bfloat16 else value
-            text = f"{np.array2string(plain.numpy(), separator=', ')}  {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        elif isinstance(value, dict):
-            text = "{" + ", ".join(f"{key}: {_shown(item, 120)}" for key, item in value.items()) + "}"
-        else:
-            text = repr(value)
+    "A value as text, cut to what fits a screen; of a tensor with many axes its first matrix."
+    if isinstance(value, torch.Tensor):
+        first = value.float() if value.dtype == torch.bfloat16 else value
+        while first.ndim > 2 and len(first):
+            first = first[0]
+        with np.printoptions(precision=4, threshold=40, edgeitems=2, suppress=True):
+            text = np.array2string(first.numpy(), separator=", ")
+        place = f" at [{', '.join('0' * (value.ndim - 2))}]" if value.ndim > 2 else ""
+        text = f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}{place}:\n{text}" if value.ndim > 1 else f"{text}  {str(value.dtype).removeprefix('torch.')}"
+    elif isinstance(value, dict):
+        text = "{" + ", ".join(f"{key}: {_shown(item, room // 2)}" for key, item in value.items()) + "}"
+    elif isinstance(value, tuple | list) and any(isinstance(item, torch.Tensor) for item in value):
+        text = "\n".join(f"[{number}] {_shown(item, room // 2)}" for number, item in enumerate(value))
+    else:
+        text = repr(value)
     text = text if len(text) <= room else text[:room] + " …"
     return text.replace("\n", "\n" + " " * 10)
