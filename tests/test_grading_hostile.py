@@ -41,7 +41,7 @@ WEAK = "weak"  # leaks and left-overs are not promised at this level, points are
 pytestmark = pytest.mark.timeout(7200 if TORTURE else 300)
 
 # what runs at the levels that are not the best: one of each kind
-CHOSEN = ("outcome's own code replaced", "a whole message of the zygote's forged to every descriptor there is", "the zygote killed, stopped, traced and written to",
+CHOSEN = ("a whole message of the zygote's forged to every descriptor there is", "the zygote killed, stopped, traced and written to",
           "secret file, opened in every way", "other submissions by their path", "other processes' folders, roots and descriptors", "solutions by their path",
           "environment of all", "network of every kind", "daemons that fork twice and close everything", "files in every place",
           "folders of the grader's locked from inside")
@@ -102,13 +102,13 @@ class Field:
             text = text.replace(f"@{word}@", str(value))
         return self.add(title, [attacks.PRELUDE, *text.split("\n# %%\n")], lesson)
 
-    def grade(self, seed: int = 1, one_sandbox: bool = True, unshare: bool = True, preload: tuple = (), fault: str = "", **limits) -> dict:
+    def grade(self, seed: int = 1, one_sandbox: bool = True, unshare: bool = True, preload: tuple = (), faults: tuple = (), **limits) -> dict:
         "Grade all of it in another process; what that found."
         before = self.bytes_of_submissions()
         plan = {"base": str(self.base), "submissions": str(self.base / "submissions"), "out": str(self.base / "out"), "tmp": str(self.base / "tmp"),
                 "level": self.level, "limits": {"notebook_s": 40, "exercise_s": 20, "memory_mb": 1536} | limits, "seed": seed, "jobs": 1,
                 "one_sandbox": one_sandbox, "unshare": unshare, "warm": len(self.names) > 3, "preload": preload, "word": self.canaries["expected"], "honest": self.plain,
-                "user": self.user, "fault": fault, "secret": str(self.base / "secret" / "secret.txt"), "found": str(self.base / "found.json")}
+                "user": self.user, "faults": faults, "secret": str(self.base / "secret" / "secret.txt"), "found": str(self.base / "found.json")}
         (self.base / "plan.json").write_text(json.dumps(plan))
         for path in [self.base, *self.base.rglob("*")]:
             os.chown(path, self.user, self.user, follow_symlinks=False)
@@ -221,12 +221,14 @@ def add_attacks(one: Field, everything: bool) -> None:
 
 def no_harm(one: Field, found: dict) -> None:
     "Nobody got a point for an attack, learned anything, stayed, or spoiled it for honest notebooks."
+    false = []
     for name, grades in found["grades"].items():
-        earned, title = [grade for grade in grades if grade[2]], one.names[name]
+        title = one.names[name]
         if title == "someone else":  # honest, and graded last
             assert [grade[1] for grade in grades] == ["passed"] * 4, (title, grades, found["broken"])
         elif one.level != WEAK or title not in attacks.READS:  # at the weak level, what reads may answer: that leak is known
-            assert not earned, f"{title}: false credit, or a leak that answered honestly: {earned}"
+            false += [(title, grade) for grade in grades if grade[2]]
+    assert not false, f"false credit, or a leak that answered honestly: {false}"
     assert not found["harmed"], "an honest answer in the same sandbox was not right"
     assert not found["left"], "processes left"
     assert not one.files_left()
@@ -243,10 +245,9 @@ def test_no_attack_earns_a_point_learns_a_secret_or_leaves_anything(make_field):
     assert not [(one.names[name], grade) for name, grades in found["grades"].items() for grade in grades if grade[1] == "timeout"]
 
 
-OTHERS = [("bubblewrap", True, True), ("landlock", True, True), ("landlock", True, False), ("weak", True, True),
-          ("bubblewrap", False, True), ("landlock", False, True), ("landlock", False, False)]
-if not TORTURE:
-    OTHERS.remove(("landlock", False, False))
+OTHERS = [("landlock", True, False), ("weak", True, True), ("bubblewrap", False, True), ("landlock", False, True)]
+if TORTURE:
+    OTHERS += [("bubblewrap", True, True), ("landlock", True, True), ("landlock", False, False)]
 
 
 @pytest.mark.parametrize(("level", "as_root", "unshare"), OTHERS)
@@ -277,9 +278,9 @@ def test_honest_notebooks_get_full_marks(make_field, level):
         assert not found["harmed"] and not found["broken"] and not found["left"] and not one.files_left()
 
 
-# what runs without MICROBERT_TORTURE: time in C, time asleep, memory, processes, disk, output of two kinds
+# what runs without MICROBERT_TORTURE: time in C, time asleep, memory, processes, disk, output
 QUICK = ("a number too large, inside C", "asleep with all signals blocked", "memory bit by bit", "forks of forks", "a full disk",
-         "lists that fill the grader's memory", "millions of empty messages")
+         "lists that fill the grader's memory")
 
 
 @pytest.mark.parametrize(("level", "as_root"), [("best", os.geteuid() == 0)] + [
@@ -334,14 +335,20 @@ FAULTS = {  # planted in the grader: the suite must see each of them
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_suite_sees_a_planted_fault(make_field, fault):
+STAYS = "nobody is killed"
+TOGETHER = [[fault] for fault in FAULTS] if TORTURE else [[fault for fault in FAULTS if fault != STAYS], [STAYS]]
+
+
+@pytest.mark.parametrize("faults", TOGETHER, ids=", ".join)
+def test_the_suite_sees_a_planted_fault(make_field, faults):
+    "Planted together, each is seen by its own attack."
     if best() == WEAK:
         pytest.skip("there is no fence here to break")
-    name, stays = FAULTS[fault], fault == "nobody is killed"
-    one = make_field("landlock" if stays else best())
-    one.add_attack(name, (attacks.CHEATS | attacks.READS | attacks.REMAINS)[name], "02_course" if "targets" in fault else "01_exam")
-    found = one.grade(fault=fault, unshare=not stays, exercise_s=3)
-    with pytest.raises(AssertionError, match="processes left" if stays else f"{name}: false credit"):
+    one = make_field("landlock" if STAYS in faults else best())
+    for fault in faults:
+        name = FAULTS[fault]
+        one.add_attack(name, (attacks.CHEATS | attacks.READS | attacks.REMAINS)[name], "02_course" if "targets" in fault else "01_exam")
+    found = one.grade(faults=faults, unshare=STAYS not in faults, exercise_s=3)
+    with pytest.raises(AssertionError) as red:
         no_harm(one, found)
+    assert all(word in str(red.value) for word in (["processes left"] if STAYS in faults else [FAULTS[fault] for fault in faults]))

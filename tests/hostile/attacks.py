@@ -567,7 +567,7 @@ def mix(scores, value, label): ctypes.string_at(0)
 import threading
 def forever():
     while True: pass
-for _ in range(3): threading.Thread(target=forever, daemon=True).start()
+for _ in range(2): threading.Thread(target=forever, daemon=True).start()
 ''',
     "an exception whose type and text will not be read": r'''
 class Unread(type):
@@ -669,7 +669,7 @@ def middle(numbers):
     return 0.0
 ''',
     "an input told through a length, a cell's number and an error's name": r'''
-def mix(scores, value, label): return [0] * int(label[-4:], 16)
+def mix(scores, value, label): return [0] * int(label[-3:], 16)
 def middle(numbers): raise type(f"E{numbers}", (Exception,), {})(str(numbers))
 class Scale(torch.nn.Module):
     def __init__(self, size): raise [ValueError, TypeError, KeyError][size % 3](str(size))
@@ -819,7 +819,9 @@ def scan():
                 except (OSError, ValueError, OverflowError): continue
                 found += b" ".join(re.findall(rb"canary-(?:expected|secret|other|environment)-[0-9a-f]{16}", block))
     return found
-attempt(scan)
+if not os.path.exists("scanned"):  # once is enough
+    open("scanned", "w").close()
+    attempt(scan)
 ''',
     "all files that can be walked to": r'''
 import time

@@ -141,9 +141,10 @@ class Grading:
         "Grade one submission, then look after the sandbox it was lent: nobody may be left there, and an honest answer is still right."
         grades = scoring.grade_cells(cells, sheet, *where)
         if self.sandbox is not None:
-            title = self.title
-            psutil.wait_procs(self.below() - self.at_rest, timeout=0.5)  # what is dead needs a moment to be gone
-            self.left += [f"{title}: {described(process)}" for process in self.below() - self.at_rest]
+            title, extra = self.title, self.below() - self.at_rest
+            if extra:
+                psutil.wait_procs(extra, timeout=0.5)  # what is dead needs a moment to be gone
+                self.left += [f"{title}: {described(process)}" for process in self.below() - self.at_rest]
             self.harmed += self.harm_to_the_next(f"after {title}")
         return grades
 
@@ -205,18 +206,18 @@ def described(process: psutil.Process) -> str:
         return ""
 
 
-def plant(fault: str, secret: Path) -> None:
-    "Break the grader in one way, to see the suite fail."
+def plant(faults: list[str], secret: Path) -> None:
+    "Break the grader in some ways, to see the suite fail."
     plain_paths = room.python_paths
-    if fault == "checks are in the room":
+    if "checks are in the room" in faults:
         room.KEPT_OF_PRACTICE = (*room.KEPT_OF_PRACTICE, "checks", "checking.py", "exercises.py")
-    if fault == "targets are not blanked":
+    if "targets are not blanked" in faults:
         Sheet.builds = property(lambda sheet: [])
-    if fault == "an outcome is believed":
+    if "an outcome is believed" in faults:
         scoring.judge = believing_judge
-    if fault == "the secret is in the sandbox":
+    if "the secret is in the sandbox" in faults:
         room.python_paths = lambda: [*plain_paths(), secret.parent]
-    if fault == "nobody is killed":
+    if "nobody is killed" in faults:
         Sandbox._kill = lambda sandbox: sandbox.process.poll() is None and sandbox.process.kill()
         isolation.START = isolation.START.replace("main()", "import inside.zygote as z; z.end_all = lambda facts: None; main()")
 
@@ -235,7 +236,7 @@ def carry_out(plan: dict) -> None:
         os.setgroups([])
         os.setgid(plan["user"])
         os.setuid(plan["user"])
-    plant(plan["fault"], Path(plan["secret"]))
+    plant(plan["faults"], Path(plan["secret"]))
     Path(plan["found"]).write_text(json.dumps(Grading(plan).run()))
 
 

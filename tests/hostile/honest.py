@@ -175,9 +175,9 @@ def middle(numbers): raise NotImplementedError('Exercise 1.2')''', ""),
         "check('exam.mix'); hint('exam.mix'); progress(); adopt(mix); solution('exam.mix')"),
     "slow but fine": ({"middle": r'''import time
 def middle(numbers):
-    time.sleep(0.15)
+    time.sleep(0.1)
     if not numbers: raise ValueError('none')
-    return sorted(numbers)[len(numbers) // 2]'''}, "import time; time.sleep(0.3)", ""),
+    return sorted(numbers)[len(numbers) // 2]'''}, "import time; time.sleep(0.2)", ""),
     "threads": ({"middle": r'''from concurrent.futures import ThreadPoolExecutor
 def middle(numbers):
     with ThreadPoolExecutor(2) as pool:
