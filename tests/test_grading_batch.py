@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from hostile import exam
-from hostile.attacks import BOMBS, QUIET
 from hostile.broken import FILES, notebook
 
 from microbert_course.errors import CourseError
@@ -28,6 +27,8 @@ from microbert_course.practice.plain import dump
 
 KILLS = int(os.environ.get("MICROBERT_KILLS", "3"))
 LIMITS = Limits(notebook_s=30, exercise_s=30)
+TELLING = "def mix(scores, value): raise type(f'S{scores.sum().item()}', (Exception,), {})(str(value))\ndef mean(numbers): raise ValueError(str(numbers))"
+MEMORY = "def mix(**inputs):\n    x = []\n    while True: x.append(bytearray(20_000_000))\nmean = mix"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def graded(tmp_path_factory, level):
     place = tmp_path_factory.mktemp("graded")
     folder = fill(place / "subs", anna=code(exam.HONEST), bert=code("def mix(scores, value):\n    raise NotImplementedError\nmean = None"),
                   carla=code("import torch\ndef mix(scores, value):\n    return scores.softmax(0) @ value\ndef mean(numbers):\n    return sum(numbers)"),
-                  dora=code(*QUIET["an exception that tells the inputs"]), emil=FILES["cut short"][0],
+                  dora=code(TELLING), emil=FILES["cut short"][0],
                   **{"=cmd|' calc'!A1": code("def mean(numbers):\n    return sum(numbers) / len(numbers)")})
     before = {path: path.read_bytes() for path in folder.rglob("*.ipynb")}
     records = exam_batch(folder, place / "out", level, seed=11, nbgrader=True).run()
@@ -235,7 +236,7 @@ def test_ctrl_c_ends_all_sandboxes_and_says_how_to_go_on(tmp_path, level):
 
 
 def test_a_memory_bomb_beside_honest_neighbours(tmp_path, level):
-    folder = fill(tmp_path / "subs", anna=code(exam.HONEST), bomb=code(*BOMBS["memory"][0]), carla=code(exam.HONEST))
+    folder = fill(tmp_path / "subs", anna=code(exam.HONEST), bomb=code(MEMORY), carla=code(exam.HONEST))
     exam_batch(folder, tmp_path / "out", level, limits=Limits(notebook_s=30, exercise_s=20, memory_mb=1024)).run()
     assert [(row["points"], row["exam.mix"]) for row in rows(tmp_path / "out")] == [("15", "passed"), ("0", "memory"), ("15", "passed")]
 
