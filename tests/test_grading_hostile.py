@@ -29,6 +29,7 @@ import pytest
 from hostile import attacks, honest
 
 from microbert_course.grading import doctor, isolation
+from microbert_course.grading.find import text
 
 ROOT = Path(__file__).parents[1]
 TORTURE = os.environ.get("MICROBERT_TORTURE") == "1"
@@ -92,7 +93,7 @@ class Field:
         listed = [{"cell_type": "code", "id": f"c{number}", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
                   for number, source in enumerate([f"# {title}", *own])]
         (self.base / "submissions" / name).write_text(json.dumps({"cells": listed, "metadata": {}, "nbformat": 4, "nbformat_minor": 5} | notebook))
-        self.names[name] = title
+        self.names[text(name)] = title
         return name
 
     def add_attack(self, title: str, text: str, lesson: str = "01_exam") -> str:
