@@ -26,22 +26,21 @@ def _holds_lessons(folder: Path) -> bool:
 
 def runs_dir() -> Path:
     "The folder for training runs: $MICROBERT_RUNS, else `runs/` in the checkout, else `runs/` in the current folder."
-    if os.environ.get("MICROBERT_RUNS"):
-        return Path(os.environ["MICROBERT_RUNS"])
-    try:
-        return course_root() / "runs"
-    except CourseError:
-        return Path.cwd() / "runs"
+    return _own_folder("MICROBERT_RUNS", "runs")
 
 
 def work_dir() -> Path:
     "The folder for a learner's own copies, progress and adopted code: $MICROBERT_WORK, else `work/` in the checkout or the current folder."
-    if os.environ.get("MICROBERT_WORK"):
-        return Path(os.environ["MICROBERT_WORK"])
+    return _own_folder("MICROBERT_WORK", "work")
+
+
+def _own_folder(variable: str, name: str) -> Path:
+    if os.environ.get(variable):
+        return Path(os.environ[variable])
     try:
-        return course_root() / "work"
+        return course_root() / name
     except CourseError:
-        return Path.cwd() / "work"
+        return Path.cwd() / name
 
 
 def cache_dir() -> Path:

@@ -220,20 +220,20 @@ def add_attacks(one: Field, everything: bool) -> None:
         one.add_attack(name, every[name], "02_course")
 
 
-def no_harm(one: Field, found: dict) -> None:
-    "Nobody got a point for an attack, learned anything, stayed, or spoiled it for honest notebooks."
-    false = []
+def harm(one: Field, found: dict) -> list[str]:
+    "A line for each point that an attack got, whatever it learned or left, and each honest notebook that it spoiled."
+    lines = []
     for name, grades in found["grades"].items():
         title = one.names[name]
         if title == "someone else":  # honest, and graded last
-            assert [grade[1] for grade in grades] == ["passed"] * 4, (title, grades, found["broken"])
+            lines += [f"{title} was harmed: {grades}, {found['broken']}"] * ([grade[1] for grade in grades] != ["passed"] * 4)
         elif one.level != WEAK or title not in attacks.READS:  # at the weak level, what reads may answer: that leak is known
-            false += [(title, grade) for grade in grades if grade[2]]
-    assert not false, f"false credit, or a leak that answered honestly: {false}"
-    assert not found["harmed"], "an honest answer in the same sandbox was not right"
-    assert not found["left"], "processes left"
-    assert not one.files_left()
-    assert one.level == WEAK or not one.leaks(found) and not found["told"], "a canary or an input is told"
+            lines += [f"false credit, or a leak that answered honestly: {title}, {grade}" for grade in grades if grade[2]]
+    lines += [f"an honest answer in the same sandbox was not right: {name}" for name in found["harmed"]]
+    lines += [f"a process is left: {process}" for process in found["left"]] + [f"a file is left: {path}" for path in one.files_left()]
+    if one.level != WEAK:
+        lines += [f"told: {leak}" for leak in [*one.leaks(found), *found["told"]]]
+    return lines
 
 
 def test_no_attack_earns_a_point_learns_a_secret_or_leaves_anything(make_field):
@@ -241,7 +241,7 @@ def test_no_attack_earns_a_point_learns_a_secret_or_leaves_anything(make_field):
     one = make_field(best())
     add_attacks(one, everything=True)
     found = one.grade(one_sandbox=not TORTURE)
-    no_harm(one, found)
+    assert harm(one, found) == []
     assert not found["broken"]
     assert not [(one.names[name], grade) for name, grades in found["grades"].items() for grade in grades if grade[1] == "timeout"]
 
@@ -257,7 +257,7 @@ def test_no_attack_succeeds_at_another_level(make_field, level, as_root, unshare
         pytest.skip("this is the best level: the test above is its own")
     one = make_field(level, as_root)
     add_attacks(one, everything=TORTURE)
-    no_harm(one, one.grade(unshare=unshare))
+    assert harm(one, one.grade(unshare=unshare)) == []
 
 
 @pytest.mark.parametrize("level", ["best", "landlock", "weak"] if TORTURE else ["best"])
@@ -292,7 +292,7 @@ def test_what_uses_up_a_limit_ends_within_two_seconds_of_it(make_field, level, a
     names = {one.add_attack(name, text): name for name, (text, _) in attacks.FLOODS.items() if TORTURE or name in QUICK}
     notebook_s, exercise_s, memory_mb = (8, 3, 1536) if TORTURE else (4, 2, 1024)
     found = one.grade(notebook_s=notebook_s, exercise_s=exercise_s, memory_mb=memory_mb)
-    no_harm(one, found)
+    assert harm(one, found) == []
     for file, name in names.items():
         first, *_ = found["grades"][file]
         assert first[1] in attacks.FLOODS[name][1] or one.level == WEAK, (name, found["grades"][file])
@@ -320,7 +320,7 @@ def test_forged_metadata_and_names_earn_nothing(make_field):
     link.symlink_to("999-01_exam.ipynb")
     one.names[link.name] = "link"
     found = one.grade()
-    no_harm(one, found)
+    assert harm(one, found) == []
     assert found["reasons"]["link-01_exam.ipynb"] == "is a symbolic link, which is not followed"
     assert "01_exam" in found["reasons"]["01_exam-02_course.ipynb"] and {claims, outputs, other} <= set(found["grades"])
     page, table = (one.base / "out" / "report.html").read_text(), (one.base / "out" / "results.csv").read_text()
@@ -350,6 +350,5 @@ def test_the_suite_sees_a_planted_fault(make_field, faults):
         name = FAULTS[fault]
         one.add_attack(name, (attacks.CHEATS | attacks.READS | attacks.REMAINS)[name], "02_course" if "targets" in fault else "01_exam")
     found = one.grade(faults=faults, unshare=STAYS not in faults, exercise_s=3)
-    with pytest.raises(AssertionError) as red:
-        no_harm(one, found)
-    assert all(word in str(red.value) for word in (["processes left"] if STAYS in faults else [FAULTS[fault] for fault in faults]))
+    seen = "\n".join(harm(one, found))
+    assert all(word in seen for word in (["a process is left"] if STAYS in faults else [FAULTS[fault] for fault in faults]))

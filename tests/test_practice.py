@@ -21,6 +21,7 @@ from microbert_course.practice.checking import Check, Verdict, Wrong, difference
 from microbert_course.practice.exercises import exercises
 from microbert_course.practice.outcomes import Outcome
 from microbert_course.practice.plain import MAGIC, NotPlain, dump, load
+from microbert_course.practice.shown import shown
 
 BUILD = next(exercise for exercise in exercises() if exercise.check.builds)
 
@@ -405,3 +406,19 @@ practice.hint("{BUILD.id}"); solution("{BUILD.id}"); adopt({BUILD.check.name})""
     assert BUILD.check.name in run_cells(work / "a.ipynb", *cells)
     assert not record.read_progress() and not list(work.glob("adopted/*"))
     assert practice.check is notebook.check
+
+
+@pytest.mark.parametrize(("value", "lines"), [
+    (torch.arange(6.0).view(1, 1, 2, 3), ["(1, 1, 2, 3) float32 at [0, 0]:", "[[0., 1., 2.],", "[3., 4., 5.]]"]),
+    (torch.ones(2, dtype=torch.bfloat16), ["[1., 1.]  bfloat16"]),
+    (torch.empty(0, 2, 3), ["(0, 2, 3) float32 at [0]:", "[]"]),
+    ((torch.tensor([7]), 3), ["[0] [7]  int64", "[1] 3"]),
+    ({"a": torch.tensor(1.5)}, ["{a: 1.5  float32}"]),
+])
+def test_a_value_is_shown_in_a_few_lines(value, lines):
+    assert [line.strip() for line in shown(value).split("\n")] == lines
+
+
+def test_a_long_value_is_cut_and_says_so():
+    assert shown("x" * 1000, room=10) == "'xxxxxxxxx …"
+    assert len(shown(torch.randn(50, 50, 50)).split("\n")) < 8

@@ -1,8 +1,10 @@
-"""The line that stands where an answer is still to be written, in a learner's exercise and in the grader's copy of the library."""
+"""The one line that stands for an answer, in a learner's exercise and in the grader's copy of the library.
 
-RAISED = NotImplementedError.__name__  # by which a check knows that an answer is not written yet
+It raises NotImplementedError, as blanks in exercises do everywhere; a check that meets this error answers "not yet"."""
+
+ERROR = "NotImplementedError"
 
 
 def blank(reason: str) -> str:  # one statement
     "Code that says why there is none."
-    return f'raise {RAISED}("{reason}")'
+    return f'raise {ERROR}("{reason}")'

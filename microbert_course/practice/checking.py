@@ -14,6 +14,7 @@ from microbert_course.errors import CourseError
 from microbert_course.practice import blanks, uses
 from microbert_course.practice.outcomes import Case, Outcome, outcome
 from microbert_course.practice.plain import dump
+from microbert_course.practice.shown import shown
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def judge(check: Check, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> V
     Raises: ValueError if the outcomes are not one a case; CourseError if the reference itself fails."""
     if not cases or len(cases) != len(outcomes):
         raise ValueError(f"{len(outcomes)} outcomes for {len(cases)} cases: give one each")
-    if any(result.error == blanks.RAISED for result in outcomes):
+    if any(result.error == blanks.ERROR for result in outcomes):
         return Verdict(False, NOT_YET, not_yet=True)
     expected = [outcome(check.use, check.reference, case, number) for number, case in enumerate(cases)]
     if broken := [result for result in expected if result.error not in MAY_BE_ASKED_FOR]:
@@ -236,28 +237,8 @@ def _kind(value: Any) -> str:
 
 def _details(check: Check, number: int, case: Case, got: Outcome) -> str:
     "One case, small enough to read."
-    lines = [f"input     {name} = {_shown(value)}" for name, value in case.items()]
+    lines = [f"input     {name} = {shown(value)}" for name, value in case.items()]
     if check.judge is None:
         expected = outcome(check.use, check.reference, case, number)
-        lines.append(f"expected  {expected.error or _shown(expected.output)}")
-    return "\n".join([*lines, f"got       {got.message or _shown(got.output)}"])
-
-
-def _shown(value: Any, room: int = 400) -> str:
-    "A value as text, cut to what fits a screen; of a tensor with many axes its first matrix."
-    if isinstance(value, torch.Tensor):
-        first = value.float() if value.dtype == torch.bfloat16 else value
-        while first.ndim > 2 and len(first):
-            first = first[0]
-        with np.printoptions(precision=4, threshold=40, edgeitems=2, suppress=True):
-            text = np.array2string(first.numpy(), separator=", ")
-        place = f" at [{', '.join('0' * (value.ndim - 2))}]" if value.ndim > 2 else ""
-        text = f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}{place}:\n{text}" if value.ndim > 1 else f"{text}  {str(value.dtype).removeprefix('torch.')}"
-    elif isinstance(value, dict):
-        text = "{" + ", ".join(f"{key}: {_shown(item, room // 2)}" for key, item in value.items()) + "}"
-    elif isinstance(value, tuple | list) and any(isinstance(item, torch.Tensor) for item in value):
-        text = "\n".join(f"[{number}] {_shown(item, room // 2)}" for number, item in enumerate(value))
-    else:
-        text = repr(value)
-    text = text if len(text) <= room else text[:room] + " …"
-    return text.replace("\n", "\n" + " " * 10)
+        lines.append(f"expected  {expected.error or shown(expected.output)}")
+    return "\n".join([*lines, f"got       {got.message or shown(got.output)}"])

@@ -29,6 +29,11 @@ def put_in_place() -> None:
         sys.meta_path.insert(0, AdoptingFinder(files))
 
 
+def put_back() -> None:
+    "From now on, modules are loaded as they are."
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, AdoptingFinder)]
+
+
 def load_adopted(path: Path) -> object:
     """The function or class that a file of adopted code defines.
 
