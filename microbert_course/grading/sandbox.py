@@ -18,6 +18,7 @@ from microbert_course.grading.isolation import Ground
 
 START_S = 180   # importing torch, on a machine that does a lot else
 LATE_S = 1.0    # how long after its own limits a sandbox that does not keep them is ended
+GONE_S = 20     # for a process that is dead to clear away what it wrote: a million files take seconds
 MEASURE_S = 0.25
 
 
@@ -38,6 +39,7 @@ class Sandbox:
         self.process = subprocess.Popen(self.start.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env=self.start.environment, cwd="/", start_new_session=True, bufsize=0)
         self.facts: dict = {}
+        self.at_rest: list[psutil.Process] = []
         for pipe in (self.process.stdin, self.process.stdout):
             os.set_blocking(pipe.fileno(), False)
 
@@ -45,6 +47,7 @@ class Sandbox:
         try:
             ending, content = self._exchange(json.dumps(self.start.setup).encode(), START_S)
             self.facts = json.loads(content)
+            self.at_rest = self._tree()
         except (Broken, ValueError):
             self.__exit__()
             raise NotStarted(self.last_words) from None
@@ -54,6 +57,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *_) -> None:
+        tree = {*self.at_rest, *self._tree()}  # the first one may be dead already, and the others still dying
         if self.process.poll() is None and not self.stop.is_set():
             self.process.stdin.close()  # a sandbox in good order ends by itself
             try:
@@ -61,6 +65,7 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 pass
         self._kill()
+        psutil.wait_procs(tree, timeout=GONE_S)
         if not self.facts:
             said = self.process.stderr.read(1 << 16).decode(errors="replace").split("\n")
             self.last_words = next((line for line in reversed(said) if line.strip()), "it ended without a word")
