@@ -4,7 +4,7 @@
 
 Both sides train the same model (2 layers, hidden size 4, 10,005 words) on the same reviews with the same optimizer, on one CPU thread, in
 turns. The naive loop masks one token at a time in Python, pads every review to 128 words, scores every position against the whole
-vocabulary and lets the loss ignore most of them. Ours is the shipped `training_steps`. CPU time, medians over the rounds.
+vocabulary and lets the loss ignore most of them. Ours is the shipped `Training`. CPU time, medians over the rounds.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from accelerate import Accelerator
 
 from microbert_course.training.loop import (
     PretrainData,
+    Training,
     build_model,
     evaluate,
     evaluation_batches,
     prepare_data,
-    training_steps,
     unigram_loss,
 )
 from microbert_course.training.masking import unigram_log_probs
@@ -70,9 +70,9 @@ def naive_steps(data: PretrainData, config: PretrainConfig, num_steps: int) -> N
 
 def shipped_steps(data: PretrainData, config: PretrainConfig, num_steps: int) -> None:
     "The course's loop."
-    steps = training_steps(build_model(config, len(data.tokenizer)), data, config, Accelerator(cpu=True))
-    for _ in range(num_steps):
-        next(steps)
+    training = Training(build_model(config, len(data.tokenizer)), data, config, Accelerator(cpu=True))
+    for step in range(num_steps):
+        training.update(step)
 
 
 def samples_per_cpu_second(loop, data: PretrainData, config: PretrainConfig, num_steps: int) -> float:
@@ -92,8 +92,9 @@ def reached_loss(data: PretrainData, config: PretrainConfig) -> dict[str, float]
     questions = evaluation_batches(data.validation_ids, data.tokenizer)
     model = build_model(config, len(data.tokenizer), log_probs)
     start = time.process_time()
-    for _ in training_steps(model, data, config, Accelerator(cpu=True)):
-        pass
+    training = Training(model, data, config, Accelerator(cpu=True))
+    for step in range(config.num_steps):
+        training.update(step)
     cpu_s = time.process_time() - start
     return {"v0_cpu_s": cpu_s, "v0_steps": config.num_steps, "v0_loss": evaluate(model, questions)["loss"],
             "unigram_loss": unigram_loss(questions, log_probs)}

@@ -12,16 +12,18 @@ import json, sys, time
 import torch
 from accelerate import Accelerator
 from microbert_course.training import loop
+from microbert_course.training.masking import unigram_log_probs
 from microbert_course.training.presets import PRESETS
 torch.set_num_threads(1)
 config = PRESETS[sys.argv[1]]
 data = loop.prepare_data(config)
 questions = loop.evaluation_batches(data.validation_ids, data.tokenizer)
-log_probs = loop.unigram_log_probs(torch.from_numpy(data.train_ids.astype("int64")), len(data.tokenizer))
+log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype("int64")), len(data.tokenizer))
 model = loop.build_model(config, len(data.tokenizer), log_probs)
 start = time.process_time()
-for update in loop.training_steps(model, data, config, Accelerator(cpu=True)):
-    pass
+training = loop.Training(model, data, config, Accelerator(cpu=True))
+for step in range(config.num_steps):
+    training.update(step)
 cpu_s = time.process_time() - start
 print(json.dumps({"cpu_s": cpu_s, "loss": loop.evaluate(model, questions)["loss"], "unigram": loop.unigram_loss(questions, log_probs)}))
 """

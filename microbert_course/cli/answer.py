@@ -8,13 +8,20 @@ from collections.abc import Callable
 from microbert_course.errors import CourseError
 
 
+def is_first_process() -> bool:
+    "Whether this is the one process that speaks, of those that a launcher started."
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def answer(name: str, command: Callable[[], object]) -> int:  # the command's name in front of the sentence; the exit status
-    "Run a command; a mistake that the user can mend is answered by its sentence and status 1."
+    "Run a command; a mistake that the user can mend is answered by its sentence and its status."
+    if not is_first_process():
+        name = f"{name}, process {os.environ['RANK']}"
     try:
         command()
     except CourseError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except KeyboardInterrupt as interrupt:
         print(f"\n{name}: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130

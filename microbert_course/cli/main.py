@@ -10,13 +10,16 @@ from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.grading import Grade
+from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
-from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults
+from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts
 
 
 def parse(arguments: list[str]) -> object:  # the words after `microbert`
     "The command that the words ask for, with its options filled in; it has a method `run`."
+    if arguments[:1] == ["pretrain"]:
+        arguments = with_counts(arguments)
     defaults = pretrain_defaults(arguments)
     command = (
         Annotated[Tour, tyro.conf.subcommand("tour")]
@@ -26,6 +29,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Grade, tyro.conf.subcommand("grade")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Pretrain, tyro.conf.subcommand("pretrain", default=defaults)]
+        | Annotated[Launch, tyro.conf.subcommand("launch")]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]

@@ -1,10 +1,12 @@
 """Commands that train an encoder."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import tyro
 
+from microbert_course.cli.answer import is_first_process
 from microbert_course.errors import CourseError
 from microbert_course.paths import runs_dir
 from microbert_course.training.presets import PRESETS, PretrainConfig, preset
@@ -19,7 +21,9 @@ class Pretrain(PretrainConfig):
     folder: Path | None = None
     """Where the run ends up; without it runs/PRESET."""
     overwrite: bool = False
-    """Replace a finished run in that folder."""
+    """Replace a finished run in that folder, or throw an interrupted one away."""
+    resume: str | None = None
+    """Go on with an interrupted run: `latest`, or the folder of a checkpoint. `latest` begins anew where there is nothing yet."""
     defaults_of: tyro.conf.Suppress[str] = "tour"
     """The preset that the defaults are from."""
 
@@ -28,22 +32,36 @@ class Pretrain(PretrainConfig):
 
     def run(self) -> None:
         "Train, then say what was reached and where it is."
-        from microbert_course.training.loop import pretrain
+        from microbert_course.training.run import pretrain
 
         if self.preset != self.defaults_of:
             raise CourseError(f"name the preset first, so that its settings are the defaults: microbert pretrain {self.preset} …")
         config = PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
         folder = self.folder or runs_dir() / self.preset
         try:
-            result = pretrain(config, folder, self.overwrite)
+            result = pretrain(config, folder, self.overwrite, resume=self.resume)
         except KeyboardInterrupt:
             partial = folder.with_name(folder.name + ".partial")
-            state = f"its last complete state is in {partial}" if partial.exists() else "it had no complete state yet"
+            state = f"its last complete state is in {partial}, and --resume latest goes on" if partial.exists() else "it had no complete state yet"
             raise KeyboardInterrupt(state) from None
+        if not is_first_process():
+            return
         final, baseline = result.history["validation"][-1], result.history["unigram_loss"]
         verdict = "better" if final["loss"] < baseline else "WORSE"
         print(f"validation loss {final['loss']:.3f} nats, {abs(baseline - final['loss']):.3f} {verdict} than the unigram "
               f"baseline of {baseline:.3f}; masked accuracy {final['accuracy']:.1%}\n{result.folder}")
+
+
+def with_counts(arguments: list[str]) -> list[str]:  # ["--max-texts", "500k"] becomes ["--max-texts", "500000"]
+    "Numbers with a k, M or B after them, written out."
+    units = {"k": 10**3, "M": 10**6, "B": 10**9}
+
+    def written_out(word: str) -> str:
+        option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB])", value)
+        return f"{option}{equals}{round(float(found[1]) * units[found[2]])}" if found else word
+
+    return [written_out(word) for word in arguments]
 
 
 def pretrain_defaults(arguments: list[str]) -> Pretrain:  # the words after `microbert`

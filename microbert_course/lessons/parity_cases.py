@@ -723,5 +723,5 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     "training.masking.repeating_loss": "a bound derived in lesson 06, in no library",
     **{f"training.loop.{name}": "the training loop: held by the bands of its losses and by tests/test_loop.py" for name in (
         "seed_for", "epoch_order", "batch_rows", "Batch", "make_batch", "evaluation_batches", "unigram_loss", "evaluate", "PretrainData",
-        "build_model", "check_finite", "learning_rate_at", "training_steps", "RunResult", "plot_history", "write_state", "pretrain")},
+        "build_model", "learning_rate_at", "Training", "plot_history")},
 }

@@ -7,6 +7,7 @@ __all__ = ['MicroBertConfig', 'Embeddings', 'bert_block', 'Pooler', 'mean_pool',
            'MicroBertForMaskedLM', 'fill_mask']
 
 # %% ../../nbs/1_foundations/05_bert.ipynb #2d2330ce
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +84,7 @@ class Embeddings(nn.Module):
         self,
         input_ids: Tensor,  # (batch, seq) int64
         token_type_ids: Tensor | None = None,  # (batch, seq) int64; None = all in segment 0
+        position_ids: Tensor | None = None,  # (batch, seq) int64; None = token i stands at i
     ) -> Tensor:  # (batch, seq, hidden)
         """Look up three vectors a token and add them.
 
@@ -95,14 +97,18 @@ class Embeddings(nn.Module):
             raise ValueError(f"a row of {seq} tokens does not fit into {max_seq_len} positions: "
                              f"truncate it to {max_seq_len}")
         segment = self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids)
-        return self.dropout(self.norm(self.word(input_ids) + self.position.weight[:seq] + segment))
+        position = self.position.weight[:seq] if position_ids is None else self.position(position_ids)
+        return self.dropout(self.norm(self.word(input_ids) + position + segment))
 
 # %% ../../nbs/1_foundations/05_bert.ipynb #a2f82013
-def bert_block(config: MicroBertConfig) -> TransformerBlock:
+def bert_block(
+    config: MicroBertConfig,
+    attention: Callable[[int, int, float], nn.Module] = MultiHeadAttention,  # takes hidden_size, num_heads, dropout
+) -> TransformerBlock:
     "BERT's block: multi-head attention and a feed-forward, each in a post-norm branch."
     def branch(sublayer):
         return PostNorm(sublayer, nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps), config.dropout)
-    return TransformerBlock(branch(MultiHeadAttention(config.hidden_size, config.num_heads, config.dropout)),
+    return TransformerBlock(branch(attention(config.hidden_size, config.num_heads, config.dropout)),
                             branch(FeedForward(config.hidden_size, config.intermediate_size)))
 
 # %% ../../nbs/1_foundations/05_bert.ipynb #43a5c05e
@@ -149,11 +155,12 @@ class MicroBert(nn.Module):
         self,
         config: MicroBertConfig,
         with_pooler: bool = False,  # for one vector a text as well: `bert.pooler(hidden_states)`
+        attention: Callable[[int, int, float], nn.Module] = MultiHeadAttention,  # takes hidden_size, num_heads, dropout
     ):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.blocks = nn.ModuleList(bert_block(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(bert_block(config, attention) for _ in range(config.num_layers))
         self.pooler = Pooler(config) if with_pooler else None
 
     def forward(
@@ -161,9 +168,10 @@ class MicroBert(nn.Module):
         input_ids: Tensor,  # (batch, seq) int64
         attention_mask: Tensor | None = None,  # (batch, seq), 1 = real token, 0 = padding; None = no padding
         token_type_ids: Tensor | None = None,  # (batch, seq) int64
+        position_ids: Tensor | None = None,  # (batch, seq) int64; None = token i stands at i
     ) -> Tensor:  # (batch, seq, hidden)
         "Embed, then let every block refine."
-        hidden_states = self.embeddings(input_ids, token_type_ids)
+        hidden_states = self.embeddings(input_ids, token_type_ids, position_ids)
         for block in self.blocks:
             hidden_states = block(hidden_states, attention_mask=attention_mask)
         return hidden_states
@@ -249,10 +257,14 @@ class MaskedLMHead(nn.Module):
 class MicroBertForMaskedLM(nn.Module):
     "The encoder with its head; `save_pretrained` writes what `AutoModelForMaskedLM` opens."
 
-    def __init__(self, config: MicroBertConfig):
+    def __init__(
+        self,
+        config: MicroBertConfig,
+        attention: Callable[[int, int, float], nn.Module] = MultiHeadAttention,  # as in `MicroBert`
+    ):
         super().__init__()
         self.config = config
-        self.bert = MicroBert(config)
+        self.bert = MicroBert(config, attention=attention)
         self.head = MaskedLMHead(config)
         self.apply(self._init_weights)
 
@@ -270,8 +282,11 @@ class MicroBertForMaskedLM(nn.Module):
         predict_at: Tensor | None = None,  # (num_predicted,) indices into batch·seq; None = everywhere
     ) -> Tensor:  # (num_predicted, vocab), or (batch, seq, vocab)
         "Scores for every piece of the vocabulary, only where they are asked for."
-        features = self.features(input_ids, attention_mask, token_type_ids, predict_at)
-        return F.linear(features, self.bert.embeddings.word.weight, self.head.bias)  # the tie: one matrix, two uses
+        return F.linear(self.features(input_ids, attention_mask, token_type_ids, predict_at), *self.output_table())
+
+    def output_table(self) -> tuple[Tensor, Tensor]:  # weight (vocab, hidden), bias (vocab,)
+        "What features are compared with; the tie: one matrix, two uses."
+        return self.bert.embeddings.word.weight, self.head.bias
 
     def features(
         self,
@@ -279,9 +294,10 @@ class MicroBertForMaskedLM(nn.Module):
         attention_mask: Tensor | None = None,  # (batch, seq), 1 = real token, 0 = padding
         token_type_ids: Tensor | None = None,  # (batch, seq) int64
         predict_at: Tensor | None = None,  # (num_predicted,) indices into batch·seq; None = everywhere
+        position_ids: Tensor | None = None,  # (batch, seq) int64; None = token i stands at i
     ) -> Tensor:  # (num_predicted, hidden), or (batch, seq, hidden)
         "All of `forward` but its last product, for a loss that does without the table of scores."
-        hidden_states = self.bert(input_ids, attention_mask, token_type_ids)
+        hidden_states = self.bert(input_ids, attention_mask, token_type_ids, position_ids)
         if predict_at is not None:
             hidden_states = hidden_states.flatten(0, 1).index_select(0, predict_at)  # (num_predicted, hidden)
         return self.head.transform(hidden_states)

@@ -5,34 +5,25 @@
 # %% auto #0
 __all__ = ['EVALUATION_MASKING', 'seed_for', 'epoch_order', 'batch_rows', 'Batch', 'make_batch', 'MaskedLMLoss',
            'evaluation_batches', 'unigram_loss', 'evaluate', 'PretrainData', 'prepare_data', 'build_model',
-           'check_finite', 'learning_rate_at', 'training_steps', 'RunResult', 'plot_history', 'write_state', 'pretrain']
+           'learning_rate_at', 'Training', 'plot_history']
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #794a00a8
-import math
-import platform
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import CourseError
-from ..files import interrupt_afterwards, write_json, write_whole
 from ..models.bert import MicroBertConfig, MicroBertForMaskedLM
-from .masking import linear_cross_entropy, mask_tokens, unigram_log_probs
+from .masking import linear_cross_entropy, mask_tokens
 from .optim import cosine_schedule, linear_schedule, parameter_groups
 from .presets import PretrainConfig
+
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #ebeb2edc
 def seed_for(*place: int | str) -> int:
@@ -70,6 +61,11 @@ class Batch:
     def slice(self, start: int, stop: int) -> "Batch":  # a part of the rows
         "Rows `start` to `stop`, for one process or one micro-batch."
         return Batch(self.input_ids[start:stop], self.attention_mask[start:stop], self.labels[start:stop])
+
+    @property
+    def num_tokens(self) -> int:  # padding left out
+        "How many tokens are read."
+        return int(self.attention_mask.count_nonzero())
 
     @property
     def num_predicted(self) -> int:  # hidden tokens in these rows
@@ -119,7 +115,7 @@ class MaskedLMLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # scalar loss, nats summed over the hidden tokens; scalar count of right guesses
         "Read, look at the hidden places, score them against every piece, add up the surprise."
         features = self.model.features(input_ids, attention_mask, predict_at=predict_at)  # (num_predicted, hidden)
-        return linear_cross_entropy(features, self.model.bert.embeddings.word.weight, self.model.head.bias, targets, "sum")
+        return linear_cross_entropy(features, *self.model.output_table(), targets, "sum")
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #4fcfa2db
 EVALUATION_MASKING = 0.15  # BERT's share, whatever a run trains with
@@ -172,6 +168,10 @@ class PretrainData:
     train_ids: np.ndarray       # (num_train, max_seq_len), 0 = padding
     validation_ids: np.ndarray  # (num_validation, max_seq_len)
 
+    def rows(self, step: int, batch_size: int, seed: int) -> np.ndarray:  # (batch_size, max_seq_len)
+        "The ids of a step's rows."
+        return self.train_ids[batch_rows(step, batch_size, len(self.train_ids), seed)]
+
 
 def prepare_data(config: PretrainConfig) -> PretrainData:
     "Load the texts, train the tokenizer on the training part, turn both parts into ids."
@@ -203,72 +203,83 @@ def build_model(
     return model
 
 
-def check_finite(loss: float, name: str, step: int, config: PretrainConfig) -> None:
-    "Raises: CourseError if the loss is no number any more, since nothing good comes after it."
-    if not math.isfinite(loss):
-        raise CourseError(f"the {name} is {loss} at step {step}: lower the learning rate (now {config.learning_rate:g})")
-
-
 def learning_rate_at(step: int, config: PretrainConfig) -> float:
     "The rate of a step, from the schedule that the configuration names."
     schedule = {"linear": linear_schedule, "cosine": cosine_schedule}[config.schedule]
     return config.learning_rate * schedule(step, config.num_steps, config.warmup_steps, config.floor)
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #91e7ba1f
-def training_steps(
-    model: MicroBertForMaskedLM,
-    data: PretrainData,
-    config: PretrainConfig,
-    accelerator: Accelerator,
-) -> Iterator[dict[str, float]]:  # after each update: step, loss, learning_rate, grad_norm
-    """The loop: batch, mask, guess, surprise, gradient, update (Devlin et al. 2019, §A.2).
+class Training:
+    """A model on its way, one `update` at a time: batch, mask, guess, surprise, gradient, update (Devlin et al. 2019, §A.2).
 
-    Raises: CourseError if the batch does not split evenly, if nothing is hidden, or if the loss is no longer a number."""
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate,
-                                  betas=(config.beta1, config.beta2), fused=accelerator.device.type != "mps")
-    objective, optimizer = accelerator.prepare(MaskedLMLoss(model), optimizer)
-    num_parts = accelerator.num_processes * config.gradient_accumulation_steps
-    if config.batch_size % num_parts:
-        raise CourseError(f"batch_size {config.batch_size} does not split into {accelerator.num_processes} processes of "
-                          f"{config.gradient_accumulation_steps} micro-batches: choose a multiple of {num_parts}")
-    part_size = config.batch_size // num_parts
-    objective.train()
-    for step in range(config.num_steps):
-        rows = batch_rows(step, config.batch_size, len(data.train_ids), config.seed)
-        batch = make_batch(data.train_ids[rows], data.tokenizer, config.mlm_probability, seed_for(config.seed, "mask", step))
+    Raises: CourseError if the batch does not split evenly over processes and micro-batches."""
+
+    def __init__(
+        self,
+        model: MicroBertForMaskedLM,
+        data: PretrainData,
+        config: PretrainConfig,
+        accelerator: Accelerator,
+    ):
+        num_parts = accelerator.num_processes * config.gradient_accumulation_steps
+        if config.batch_size % num_parts:
+            raise CourseError(f"batch_size {config.batch_size} does not split into {accelerator.num_processes} processes of "
+                              f"{config.gradient_accumulation_steps} micro-batches: choose a multiple of {num_parts}")
+        self.data, self.config, self.accelerator = data, config, accelerator
+        self.part_size = config.batch_size // num_parts
+        optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate,
+                                      betas=(config.beta1, config.beta2), fused=accelerator.device.type != "mps")
+        self.objective, self.optimizer = accelerator.prepare(MaskedLMLoss(model), optimizer)
+        self.objective.train()
+
+    def batch(self, step: int) -> Batch:  # the whole batch, over all processes and micro-batches
+        """What the update of this step learns from; a function of the seed and the step.
+
+        Raises: CourseError if nothing is hidden in it."""
+        rows = self.data.rows(step, self.config.batch_size, self.config.seed)
+        batch = make_batch(rows, self.data.tokenizer, self.config.mlm_probability, seed_for(self.config.seed, "mask", step))
         if not batch.num_predicted:
-            raise CourseError(f"step {step} hides no token: raise batch_size ({config.batch_size}) or use longer texts")
-        torch.manual_seed(seed_for(config.seed, "dropout", step, accelerator.process_index))
-        step_loss = torch.zeros((), device=accelerator.device)
-        for micro_step in range(config.gradient_accumulation_steps):
-            start = (micro_step * accelerator.num_processes + accelerator.process_index) * part_size
-            is_last = micro_step == config.gradient_accumulation_steps - 1
-            with nullcontext() if is_last else accelerator.no_sync(objective):
+            raise CourseError(f"step {step} hides no token: raise batch_size ({self.config.batch_size}) or use longer texts")
+        return batch
+
+    def update(
+        self, step: int,  # 0 for the first
+    ) -> dict[str, int | float | Tensor]:  # step, learning_rate, tokens and numbers that may still be on the device:
+        # loss (nats per hidden token), accuracy, grad_norm before clipping, is_finite
+        """Change the weights once. Where the loss or the gradient is no number, the weights and the optimizer stay as they are."""
+        accelerator, batch = self.accelerator, self.batch(step)
+        torch.manual_seed(seed_for(self.config.seed, "dropout", step, accelerator.process_index))
+        totals = torch.zeros(2, device=accelerator.device)  # nats, right guesses
+        for micro_step in range(self.config.gradient_accumulation_steps):
+            start = (micro_step * accelerator.num_processes + accelerator.process_index) * self.part_size
+            is_last = micro_step == self.config.gradient_accumulation_steps - 1
+            with nullcontext() if is_last else accelerator.no_sync(self.objective):
                 with accelerator.autocast():
-                    loss, _ = objective(*batch.slice(start, start + part_size).tensors(accelerator.device))
-                loss = loss / batch.num_predicted  # this part's share of the mean over the whole batch
-                accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, and we want their sum
-            step_loss += loss.detach()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
-        grad_norm = accelerator.clip_grad_norm_(objective.parameters(), config.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        loss = accelerator.reduce(step_loss).item() if accelerator.num_processes > 1 else step_loss.item()
-        check_finite(loss, "loss", step, config)
-        yield {"step": step, "loss": loss, "learning_rate": learning_rate_at(step, config), "grad_norm": float(grad_norm)}
+                    loss, num_correct = self.objective(*batch.slice(start, start + self.part_size).tensors(accelerator.device))
+                # this part's share of the mean over the whole batch; processes are averaged, and we want their sum
+                accelerator.backward(loss * (accelerator.num_processes / batch.num_predicted))
+            totals += torch.stack([loss.detach(), num_correct])
+        if accelerator.num_processes > 1:
+            totals = accelerator.reduce(totals)
+        learning_rate = learning_rate_at(step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        grad_norm = accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_grad_norm)
+        is_finite = totals[0].isfinite() & grad_norm.isfinite()
+        self._step(is_finite)
+        self.optimizer.zero_grad()
+        return {"step": step, "loss": totals[0] / batch.num_predicted, "accuracy": totals[1] / batch.num_predicted,
+                "grad_norm": grad_norm, "is_finite": is_finite, "learning_rate": learning_rate, "tokens": batch.num_tokens}
+
+    def _step(self, is_finite: Tensor) -> None:
+        "The optimizer's step, unless a scaler finds it unsafe or the numbers are not finite."
+        if self.accelerator.scaler is None and self.optimizer.defaults["fused"] and not self.accelerator.is_fsdp2:
+            self.optimizer.optimizer.found_inf = (~is_finite).float()  # the fused step reads it where it runs: nobody waits for the device
+            self.optimizer.step()
+        elif self.accelerator.scaler is not None or is_finite:
+            self.optimizer.step()
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #8c949617
-@dataclass
-class RunResult:
-    "What `pretrain` answers; all of it is in the folder too."
-
-    folder: Path
-    model: MicroBertForMaskedLM
-    tokenizer: PreTrainedTokenizerFast
-    history: dict  # as in history.json: unigram_loss, train, validation
-
-
 def plot_history(
     history: dict,  # as in history.json
     ax=None,        # a matplotlib axis; None makes one
@@ -288,101 +299,3 @@ def plot_history(
     ax.set(xlabel="update", ylabel="loss (nats per hidden token)")
     ax.legend()
     return ax
-
-
-def write_state(
-    folder: Path,
-    model: MicroBertForMaskedLM,
-    tokenizer: PreTrainedTokenizerFast,
-    config: PretrainConfig,
-    history: dict,
-) -> None:
-    "Everything a reader of the run needs, each file whole or not at all; the weights come last, so that a folder with weights opens."
-    if not (folder / "tokenizer.json").exists():
-        with tempfile.TemporaryDirectory() as room:  # transformers writes in place, so let it write elsewhere
-            tokenizer.save_pretrained(room)
-            for file in sorted(Path(room).iterdir()):
-                write_whole(folder / file.name, file.read_bytes())
-        environment = {"python": platform.python_version(), "torch": torch.__version__, "platform": platform.platform()}
-        write_json(folder / "training.json", {**asdict(config), "environment": environment})
-    write_json(folder / "history.json", history)
-    picture = BytesIO()
-    plot_history(history).figure.savefig(picture, format="png", dpi=100)
-    write_whole(folder / "loss.png", picture.getvalue())
-    model.save_pretrained(folder)
-
-
-def pretrain(
-    config: PretrainConfig,
-    folder: str | Path,  # where the run ends up
-    overwrite: bool = False,  # True replaces a finished run of that name
-    data: PretrainData | None = None,  # texts prepared before; None prepares them as the configuration says
-    progress: bool = True,  # show a progress bar
-    on_evaluation: Callable[[MicroBertForMaskedLM, dict], None] | None = None,  # called with the model and its newest score
-) -> RunResult:
-    """Pretrain a BERT and leave a run folder behind.
-
-    Raises: CourseError if the folder is taken, the data is not to be had, or the run breaks down."""
-    from tqdm import tqdm
-
-    folder = Path(folder).resolve()
-    partial = folder.with_name(folder.name + ".partial")
-    if folder.exists() and not (folder / "training.json").is_file():
-        raise CourseError(f"{folder} is there and is no training run, so it is not replaced: choose another folder")
-    if folder.exists() and not overwrite:
-        raise CourseError(f"{folder} holds a finished run: choose another folder, or pass --overwrite to replace it")
-    if (partial / "model.safetensors").exists() and not overwrite:
-        raise CourseError(f"{partial} holds the last state of an interrupted run: rename it to keep it, "
-                          f"or pass --overwrite to start anew")
-    data = data or prepare_data(config)
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu", project_dir=partial,
-                              log_with="tensorboard" if find_spec("tensorboard") else None)
-    questions = evaluation_batches(data.validation_ids, data.tokenizer)
-    if not any(batch.num_predicted for batch in questions):
-        raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
-    log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer),
-                                  len(data.tokenizer.all_special_ids))
-    history = {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": []}
-    model = build_model(config, len(data.tokenizer), log_probs)
-
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.init_trackers("tensorboard", config=asdict(config))
-    bar = tqdm(total=config.num_steps, unit="step", desc="pretraining", disable=not progress or not accelerator.is_main_process)
-    try:
-        for update in training_steps(model, data, config, accelerator):
-            history["train"].append(update)
-            accelerator.log({name: update[name] for name in ("loss", "learning_rate", "grad_norm")}, step=update["step"])
-            done = update["step"] + 1
-            bar.update()
-            bar.set_postfix(loss=f"{update['loss']:.3f}", refresh=False)
-            if done % config.eval_every == 0 or done == config.num_steps:
-                score = {"step": update["step"], **evaluate(model, questions, accelerator)}
-                check_finite(score["loss"], "validation loss", update["step"], config)
-                history["validation"].append(score)
-                accelerator.log({"validation_loss": score["loss"], "validation_accuracy": score["accuracy"]}, step=update["step"])
-                if accelerator.is_main_process and on_evaluation:
-                    on_evaluation(model, score)
-                if accelerator.is_main_process:
-                    with interrupt_afterwards():
-                        write_state(partial, model, data.tokenizer, config, history)
-        for tracker in accelerator.trackers:
-            tracker.finish()  # Windows renames no folder in which a file is open
-        if accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        accelerator.wait_for_everyone()
-    except BaseException:
-        if accelerator.is_main_process and not (partial / "model.safetensors").exists():
-            shutil.rmtree(partial, ignore_errors=True)  # no complete state was reached, so nothing is left behind
-        raise
-    finally:
-        bar.close()
-        accelerator.end_training()
-    return RunResult(folder, model.eval().cpu(), data.tokenizer, history)

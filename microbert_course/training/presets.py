@@ -18,6 +18,7 @@ class PretrainConfig:
     vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones
     max_seq_len: int = 24  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
+    packed: bool = False  # several texts a row, kept apart, so that hardly a place is left empty
     # shape
     hidden_size: int = 64  # numbers a token is described by
     num_layers: int = 2  # transformer blocks
@@ -27,9 +28,12 @@ class PretrainConfig:
     initializer_range: float = 0.02  # standard deviation of the weights at the start
     # what is learned from
     mlm_probability: float = 0.35  # share of tokens hidden in training; validation always hides 0.15
-    batch_size: int = 96  # texts an update, over all processes and micro-batches
+    batch_size: int = 96  # rows an update, over all processes and micro-batches
+    rows_per_process: int = 0  # above 0 it sets batch_size: this many rows an update and process
     gradient_accumulation_steps: int = 1  # micro-batches an update and process: less memory, same result
     num_steps: int = 600  # updates
+    max_tokens: int = 0  # stop early once this many tokens are read; 0 = no limit
+    max_seconds: float = 0.0  # stop early once the updates took this long, interrupted parts included; 0 = no limit
     # how it is learned
     learning_rate: float = 8e-3  # at its peak
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls after warmup
@@ -41,23 +45,35 @@ class PretrainConfig:
     max_grad_norm: float = 1.0  # longer gradients are shortened to this
     # how it is run
     seed: int = 0  # weights, order and masks
-    eval_every: int = 200  # updates between two looks at the validation texts, and between two saved states
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"  # number format of the large products
+    eval_every: int = 200  # updates between two looks at the validation texts
+    save_every: int = 0  # updates between two checkpoints; 0 = one after each look at the validation texts
+    keep_checkpoints: int = 2  # how many stay; older ones go once a new one is verified
+    log_every: int = 0  # updates between two log lines; 0 = as eval_every
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "no"  # number format of the large products
+    attention: Literal["auto", "flash", "efficient", "math"] = "auto"  # kernel; one that cannot run here is replaced, and the log says why
+    checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
+    compile: bool = False  # let torch fuse the blocks: a minute more at the start, faster afterwards on a GPU
     device: Literal["auto", "cpu"] = "auto"  # auto takes an accelerator where there is one
     num_threads: int = 1  # CPU threads; 0 = as torch decides, which pays from a few million parameters on
 
     def __post_init__(self):
+        for field in fields(PretrainConfig):
+            value = getattr(self, field.name)
+            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
+                raise CourseError(f"{field.name} is {value!r}: give a whole number")
         at_least = {"vocab_size": 1, "max_seq_len": 3, "hidden_size": 1, "num_layers": 1, "num_heads": 1,
                     "intermediate_size": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "num_steps": 1,
-                    "max_texts": 0, "num_threads": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0}
+                    "max_texts": 0, "num_threads": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0, "save_every": 0,
+                    "keep_checkpoints": 1, "log_every": 0, "max_tokens": 0, "rows_per_process": 0}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise CourseError(f"{name} is {getattr(self, name)}: give {least} or more")
         for name in ("learning_rate", "initializer_range", "max_grad_norm"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise CourseError(f"{name} is {getattr(self, name)}: give a number above 0")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise CourseError(f"weight_decay is {self.weight_decay}: give 0 or more")
+        for name in ("weight_decay", "max_seconds"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise CourseError(f"{name} is {getattr(self, name)}: give 0 or more")
         for name in ("dropout", "floor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise CourseError(f"{name} is {getattr(self, name)}: give a number from 0 up to, but not including, 1")
@@ -77,12 +93,28 @@ class PretrainConfig:
                               f"micro-batches: choose a multiple of {self.gradient_accumulation_steps}")
 
 
+# what a run may change when it goes on: it decides how often something is looked at, when to stop and where, not what is computed
+MAY_CHANGE = ("eval_every", "save_every", "keep_checkpoints", "log_every", "max_tokens", "max_seconds", "device", "num_threads")
+
+_WORDS = PretrainConfig(
+    tokenizer="words", vocab_size=10_000, max_seq_len=128, hidden_size=4, intermediate_size=16, initializer_range=0.05,
+    mlm_probability=0.15, batch_size=32, num_steps=1_500, learning_rate=4e-2, warmup_steps=200, weight_decay=0.0, beta2=0.999,
+)
 PRESETS = {
     "tour": PretrainConfig(),
-    "v0": PretrainConfig(
-        tokenizer="words", vocab_size=10_000, max_seq_len=128, hidden_size=4, intermediate_size=16,
-        initializer_range=0.05, mlm_probability=0.15, batch_size=32, num_steps=1_500, learning_rate=4e-2, warmup_steps=200,
-        weight_decay=0.0, beta2=0.999,
+    "v0": _WORDS,
+    "v1": replace(_WORDS, mixed_precision="bf16"),
+    "v2": replace(_WORDS, num_layers=4, num_heads=4, hidden_size=8, intermediate_size=32, learning_rate=2e-2),
+    "v3": replace(_WORDS, num_layers=6, num_heads=8, hidden_size=16, intermediate_size=64, learning_rate=1e-2, batch_size=64),
+    "v4": PretrainConfig(
+        tokenizer="words", vocab_size=25_000, max_seq_len=256, hidden_size=256, num_layers=8, num_heads=8, intermediate_size=1_024,
+        mlm_probability=0.15, batch_size=96, rows_per_process=96, num_steps=10_000, learning_rate=1e-3, schedule="cosine",
+        warmup_steps=500, floor=0.1, beta2=0.98, eval_every=500, mixed_precision="bf16", num_threads=0,
+    ),
+    "base": PretrainConfig(
+        vocab_size=30_522, max_seq_len=512, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3_072, dropout=0.1,
+        mlm_probability=0.15, batch_size=256, gradient_accumulation_steps=8, num_steps=100_000, learning_rate=4e-4, schedule="linear",
+        warmup_steps=5_000, beta2=0.98, eval_every=1_000, mixed_precision="auto", num_threads=0,
     ),
 }
 

@@ -1,0 +1,135 @@
+"""The folder of a run: `NAME.partial` while it goes on, `NAME` when it is done, and in both what is needed to read it and to go on."""
+
+import platform
+import shutil
+import tempfile
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from microbert_course.errors import CourseError
+from microbert_course.files import write_json, write_whole
+from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.training.checkpoints import Checkpoint, CheckpointFolder
+from microbert_course.training.loop import plot_history
+from microbert_course.training.presets import PretrainConfig
+
+
+class RunFolder:
+    "Where one run writes; only one process of a run uses it."
+
+    def __init__(self, folder: str | Path, keep_checkpoints: int = 2):
+        self.final = Path(folder).resolve()
+        self.path = self.final.with_name(self.final.name + ".partial")
+        self.checkpoints = CheckpointFolder(self.path / "checkpoints", keep_checkpoints)
+        self.lock = None
+
+    def open(
+        self,
+        overwrite: bool = False,  # replace a finished run, throw an interrupted one away
+        resume: str | Path | None = None,  # a checkpoint's folder, or "latest"
+    ) -> Checkpoint | None:  # where to go on; None = from the beginning
+        """Take the folder, or say in one sentence why not.
+
+        Raises: CourseError if the name is taken, by a finished run, an interrupted one, another process or something that is no
+        run; or if there is nothing to resume from."""
+        if resume and overwrite:
+            raise CourseError("a run is either resumed or overwritten: pass --resume or --overwrite, not both")
+        if self.final.exists() and not (self.final / "training.json").is_file():
+            raise CourseError(f"{self.final} is there and is no training run, so it is not replaced: choose another folder")
+        if self.final.exists() and not overwrite:
+            self._reopen(resume)
+        if self.path.exists():
+            self._lock()
+        self.checkpoints.clear_debris()
+        if resume:
+            return self._found(resume)
+        if self.checkpoints.all() and not overwrite:
+            raise CourseError(f"{self.path} holds an interrupted run: pass --resume latest to go on, or --overwrite to start anew")
+        self._begin()
+        return None
+
+    def _reopen(self, resume: str | Path | None) -> None:
+        "A finished run becomes an unfinished one, if it is to go on from its last state."
+        if not resume or self.path.exists():
+            raise CourseError(f"{self.final} holds a finished run: choose another folder, or pass --overwrite to replace it")
+        self.final.rename(self.path)
+
+    def _lock(self) -> None:
+        "Raises: CourseError if another process has this run in its hands."
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CourseError(f"{self.path} is in use by another process: wait for it, or choose another folder") from None
+        self.lock = lock
+
+    def _found(self, resume: str | Path) -> Checkpoint | None:
+        if resume != "latest":
+            checkpoint = Checkpoint.load(Path(resume))
+        elif (checkpoint := self.checkpoints.newest()) is None:
+            if self.checkpoints.all():
+                raise CourseError(f"no checkpoint in {self.path} can be used: restore one, or begin anew with --overwrite")
+            print(f"there is no checkpoint to resume in {self.path}: the run starts at the beginning")
+        if self.lock is None:
+            self._begin()
+        return checkpoint
+
+    def _begin(self) -> None:
+        "An empty folder of our own."
+        if self.lock is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "run.lock":
+                path.unlink()
+
+    def describe(
+        self,
+        config: PretrainConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        about: dict,  # what the run is made of: parameters, device, data, licence
+    ) -> None:
+        "Write what stays the same in the whole run, once: tokenizer, configuration, environment."
+        with tempfile.TemporaryDirectory() as room:  # transformers writes in place, so let it write elsewhere
+            tokenizer.save_pretrained(room)
+            for file in sorted(Path(room).iterdir()):
+                write_whole(self.path / file.name, file.read_bytes())
+        environment = {"python": platform.python_version(), "torch": torch.__version__, "platform": platform.platform()}
+        write_json(self.path / "training.json", {**asdict(config), "environment": environment, "about": about})
+
+    def show(self, model: MicroBertForMaskedLM, history: dict) -> None:
+        "Write the newest state for readers, each file whole or not at all, the weights last; and the best one beside it."
+        write_json(self.path / "history.json", history)
+        picture = BytesIO()
+        plot_history(history).figure.savefig(picture, format="png", dpi=100)
+        write_whole(self.path / "loss.png", picture.getvalue())
+        model.save_pretrained(self.path)
+        scores = [score["loss"] for score in history["validation"]]
+        if scores[-1] == min(scores):
+            (self.path / "best").mkdir(exist_ok=True)
+            for file in (*self.path.glob("tokenizer*"), *self.path.glob("special_tokens*"), self.path / "training.json"):
+                write_whole(self.path / "best" / file.name, file.read_bytes())
+            model.save_pretrained(self.path / "best")
+
+    def finish(self) -> None:
+        "The run is done: the folder gets its name."
+        self.lock.release()
+        (self.path / "run.lock").unlink(missing_ok=True)
+        shutil.rmtree(self.final, ignore_errors=True)
+        self.path.rename(self.final)
+
+    def give_up(self) -> None:
+        "The run broke off: what cannot be resumed is taken away."
+        if self.lock is None:
+            return
+        self.lock.release()
+        if not self.checkpoints.all():
+            shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,62 @@
+"""The weights and the optimizer's memories of a run, out of and back into it, on one process or many, plain, DDP or FSDP."""
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from microbert_course.errors import CourseError
+from microbert_course.training.loop import Training
+
+
+def snapshot(training: Training) -> dict[str, dict[str, Tensor]]:  # "model" and "optimizer", whole and on the CPU; empty but on rank 0
+    "The state of a training, under names that do not depend on how it was spread; every process must call this."
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    model, optimizer = get_state_dict(training.objective, training.optimizer.optimizer, options=options)
+    if not training.accelerator.is_main_process:
+        return {"model": {}, "optimizer": {}}
+    memories = {f"{name}/{kind}": value for name, kinds in optimizer["state"].items() for kind, value in kinds.items()}
+    return {"model": {name.removeprefix("model."): value for name, value in model.items()}, "optimizer": memories}
+
+
+def restore(
+    training: Training,
+    state: dict[str, dict[str, Tensor]],  # from `snapshot`; only rank 0 needs to have it
+) -> None:
+    """Put a state back into a training; every process must call this.
+
+    Raises: CourseError if the tensors are those of another shape."""
+    several = training.accelerator.num_processes > 1
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=several)
+    model, optimizer = get_state_dict(training.objective, training.optimizer.optimizer, options=StateDictOptions(full_state_dict=True))
+    memories = {}
+    if training.accelerator.is_main_process:
+        check_fits(state["model"], {name.removeprefix("model."): value for name, value in model.items()})
+        for name, value in state["optimizer"].items():
+            parameter, _, kind = name.rpartition("/")
+            memories.setdefault(parameter, {})[kind] = value
+        model = {f"model.{name}": value for name, value in state["model"].items()}
+    set_model_state_dict(training.objective, model, options=options)
+    set_optimizer_state_dict(training.objective, training.optimizer.optimizer, {**optimizer, "state": memories or optimizer["state"]},
+                             options=options)
+
+
+def check_fits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    "Raises: CourseError that names the first tensor that is missing, not known, or of another shape."
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in found:
+            raise CourseError(f"the checkpoint has no {name}: it is of another shape of model; resume with its own configuration")
+        if name not in expected:
+            raise CourseError(f"the checkpoint has {name}, which this model does not: resume with its own configuration")
+        if found[name].shape != expected[name].shape:
+            raise CourseError(f"{name} is {tuple(found[name].shape)} in the checkpoint and {tuple(expected[name].shape)} in this model: "
+                              f"resume with its own configuration")
+
+
+def all_finite(state: dict[str, dict[str, Tensor]]) -> bool:
+    "Whether every number in it is one."
+    return all(bool(torch.isfinite(tensor).all()) for tensors in state.values() for tensor in tensors.values())
