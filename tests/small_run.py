@@ -68,10 +68,11 @@ def main(arguments: list[str]) -> None:
     folder, *rest = arguments
     torch.set_num_threads(1)
     data = small_data()  # before the kills: its work has nothing to do with the run's folder
-    if rest[:1] == ["--kill"]:
+    if "--kill" in rest:
+        at = rest.index("--kill")
         if int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1:  # of several processes, the last one
-            kill_before(rest[1], int(rest[2]))
-        rest = rest[3:]
+            kill_before(rest[at + 1], int(rest[at + 2]))
+        del rest[at : at + 3]
     changes = dict(word.split("=") for word in rest)
     numbers = {name: type(getattr(small_config(), name))(value) for name, value in changes.items()}
     pretrain(small_config(**numbers), folder, data=data, progress=False, resume="latest")

@@ -1,9 +1,10 @@
 """A whole pretraining run: begin or go on, make updates, look, write down, end."""
 
 import hashlib
+import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from microbert_course.data.licences import licence_of
 from microbert_course.errors import CourseError
 from microbert_course.files import interrupt_afterwards
 from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.models.transformer import TransformerBlock
 from microbert_course.training.checkpoints import Checkpoint
 from microbert_course.training.kernels import BACKENDS, choose_kernel
 from microbert_course.training.loop import (
@@ -73,7 +75,8 @@ def pretrain(
         data = data or prepare_data(config)
         if accelerator.is_main_process and checkpoint:
             check_same_run(checkpoint.values, config, data)
-        return train(config, data, accelerator, run, checkpoint, progress, on_evaluation)
+        with repeatable(config.deterministic and accelerator.device.type == "cuda"):
+            return train(config, data, accelerator, run, checkpoint, progress, on_evaluation)
     except BaseException:
         run.give_up()
         raise
@@ -87,6 +90,21 @@ def make_accelerator(config: PretrainConfig, folder: Path) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
     return Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu", project_dir=folder.with_name(folder.name + ".partial"),
                        log_with="tensorboard" if find_spec("tensorboard") else None)
+
+
+@contextmanager
+def repeatable(is_wanted: bool) -> Iterator[None]:
+    "GPU kernels whose sums run in the same order every time, for as long as the block lasts; a CPU's always do."
+    usual = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    if is_wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a help against bugs, not for equal sums
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(usual[0])
+        torch.utils.deterministic.fill_uninitialized_memory = usual[1]
 
 
 def first_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
@@ -120,6 +138,9 @@ def train(
     log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer),
                                   len(data.tokenizer.all_special_ids))
     model = build_model(config, len(data.tokenizer), log_probs)
+    for block in (module for module in model.modules() if isinstance(module, TransformerBlock)):
+        if config.compile:
+            block.compile()
     training = Training(model, data, config, accelerator)
     place = [{"num_updates": 0, "history": {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": [], "skipped": []}}]
     if checkpoint:

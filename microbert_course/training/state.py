@@ -1,6 +1,7 @@
 """The weights and the optimizer's memories of a run, out of and back into it, on one process or many, plain, DDP or FSDP."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -30,19 +31,27 @@ def restore(
     """Put a state back into a training; every process must call this.
 
     Raises: CourseError if the tensors are those of another shape."""
-    several = training.accelerator.num_processes > 1
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=several)
-    model, optimizer = get_state_dict(training.objective, training.optimizer.optimizer, options=StateDictOptions(full_state_dict=True))
-    memories = {}
+    options = StateDictOptions(full_state_dict=True)
+    model, optimizer = get_state_dict(training.objective, training.optimizer.optimizer, options=options)
     if training.accelerator.is_main_process:
-        check_fits(state["model"], {name.removeprefix("model."): value for name, value in model.items()})
-        for name, value in state["optimizer"].items():
-            parameter, _, kind = name.rpartition("/")
-            memories.setdefault(parameter, {})[kind] = value
-        model = {f"model.{name}": value for name, value in state["model"].items()}
+        check_fits({f"model.{name}": value for name, value in state["model"].items()}, model)
+    for name, value in model.items():
+        model[name] = _everywhere(training, value, state["model"].get(name.removeprefix("model.")))
+    for name, kinds in optimizer["state"].items():
+        for kind, value in kinds.items():
+            kinds[kind] = _everywhere(training, value, state["optimizer"].get(f"{name}/{kind}"))
     set_model_state_dict(training.objective, model, options=options)
-    set_optimizer_state_dict(training.objective, training.optimizer.optimizer, {**optimizer, "state": memories or optimizer["state"]},
-                             options=options)
+    set_optimizer_state_dict(training.objective, training.optimizer.optimizer, optimizer, options=options)
+
+
+def _everywhere(training: Training, value: Tensor, saved: Tensor | None) -> Tensor:
+    "What rank 0 has saved, in a tensor like `value`, on every process."
+    value = value.clone() if saved is None else saved.to(value)
+    if training.accelerator.num_processes > 1:
+        received = value.to(training.accelerator.device)
+        dist.broadcast(received, src=0)
+        value = received.to(value.device)
+    return value
 
 
 def check_fits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -1,0 +1,118 @@
+"""The engine on CUDA devices: the same promises as on a CPU. Needs torch, transformers, accelerate and pytest alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_run import small_config, small_data
+
+from microbert_course.training import loop
+from microbert_course.training.kernels import choose_kernel
+from microbert_course.training.run import pretrain
+
+ROOT = Path(__file__).resolve().parent.parent
+gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+multi_gpu = [pytest.mark.multi_gpu, pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")]
+
+
+def marked(marks):
+    def mark(test):
+        for one in marks:
+            test = one(test)
+        return test
+    return mark
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_data()
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    "Weights and memories of a run's last checkpoint."
+    newest = max((folder / "checkpoints").iterdir())
+    return load_file(newest / "model.safetensors") | load_file(newest / "optimizer.safetensors")
+
+
+@marked(gpu)
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.0}, {"mixed_precision": "bf16"}, {"mixed_precision": "fp16"}, {"mixed_precision": "bf16", "compile": True},
+                                     {"checkpointing": True}])
+def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
+    config = small_config(device="auto", num_steps=30, eval_every=10, **changes)
+    whole = pretrain(config, tmp_path / "whole", data=data, progress=False)
+
+    def stop(model, score):
+        if score["step"] == 19:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, tmp_path / "run", data=data, progress=False, on_evaluation=stop)
+    again = pretrain(config, tmp_path / "run", data=data, progress=False, resume="latest")
+    assert again.history == whole.history
+    found, expected = weights(again.folder), weights(whole.folder)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+@marked(gpu)
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_an_update_without_numbers_leaves_everything_as_it_was_on_a_gpu(data, tmp_path, monkeypatch, precision):
+    "Nobody asks the device whether all is well: the step itself looks."
+    states, real = {}, loop.Training.update
+
+    def update(self, step):
+        hook = self.accelerator.unwrap_model(self.objective).model.head.bias.register_hook(
+            lambda gradient: gradient * (float("inf") if step == 3 else 1.0))
+        answer = real(self, step)
+        hook.remove()
+        states[step] = [p.detach().clone() for p in self.objective.parameters()] + [
+            value.clone() for memory in self.optimizer.state.values() for value in memory.values()]
+        return answer
+
+    monkeypatch.setattr(loop.Training, "update", update)
+    run = pretrain(small_config(device="auto", mixed_precision=precision), tmp_path / "run", data=data, progress=False)
+    assert all(torch.equal(before, after) for before, after in zip(states[2], states[3], strict=True))
+    assert not all(torch.equal(before, after) for before, after in zip(states[3], states[4], strict=True))
+    assert 3 in [skipped["step"] for skipped in run.history["skipped"]]
+
+
+@marked(gpu)
+def test_the_kernel_that_really_runs_is_named():
+    device = torch.device("cuda")
+    assert choose_kernel("auto", device, torch.bfloat16, 64, with_mask=False)[0] == "flash"
+    name, reason = choose_kernel("flash", device, torch.bfloat16, 64, with_mask=True)
+    assert name == "efficient" and reason.startswith("attention flash does not run here (")
+    assert choose_kernel("flash", device, torch.float32, 64, with_mask=False)[0] == "efficient"
+
+
+def launched(folder, config, *words, processes=2):
+    done = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate" / f"{config}.yaml"),
+                           "--num_processes", str(processes), str(ROOT / "tests" / "small_run.py"), str(folder), "device=auto", "dropout=0", *words],
+                          capture_output=True, text=True, timeout=240, cwd=ROOT,
+                          env={**os.environ, "NCCL_NVLS_ENABLE": "0", "PYTHONPATH": str(ROOT), "NVIDIA_TF32_OVERRIDE": "0"})
+    return done
+
+
+@marked(multi_gpu)
+@pytest.mark.parametrize("config", ["gpu-2", "fsdp-8"])
+def test_two_gpus_are_one_large_batch_and_go_on_to_the_bit(tmp_path, config):
+    settings = ["num_steps=20", "eval_every=5", "learning_rate=0.001"]
+    assert launched(tmp_path / "one", "gpu-1", *settings, processes=1).returncode == 0
+    whole = launched(tmp_path / "two", config, *settings)
+    assert whole.returncode == 0, whole.stderr[-4000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max((one[name] - two[name]).abs().max().item() for name in one if "/" not in name) <= 1e-5
+    killed = launched(tmp_path / "run", config, "--kill", "update", "13", *settings)
+    assert killed.returncode != 0 and not (tmp_path / "run").exists()
+    again = launched(tmp_path / "run", config, *settings)
+    assert again.returncode == 0, again.stderr[-4000:]
+    found = weights(tmp_path / "run")
+    assert [name for name in two if not torch.equal(found[name], two[name])] == []
+    histories = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("run", "two")]
+    assert histories[0] == histories[1]
+    shutil.rmtree(tmp_path / "run")
