@@ -12,6 +12,7 @@ from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.grading import Grade
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
+from microbert_course.cli.planning import Plan
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults
 
 
@@ -26,6 +27,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Grade, tyro.conf.subcommand("grade")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Pretrain, tyro.conf.subcommand("pretrain", default=defaults)]
+        | Annotated[Plan, tyro.conf.subcommand("plan")]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
