@@ -5,6 +5,7 @@ Every name that a lesson exports is in a case or in EXEMPT, with the reason; tes
 import math
 import random
 from collections import Counter
+from contextlib import nullcontext
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -60,6 +64,16 @@ from microbert_course.training.masking import (
     masked_accuracy,
     masked_cross_entropy,
     unigram_log_probs,
+)
+from microbert_course.training.memory import (
+    Checkpointed,
+    MemoryMeter,
+    block_activations,
+    checkpoint_blocks,
+    measured_peak,
+    plan_memory,
+    rehearsal,
+    saved_bytes,
 )
 from microbert_course.training.optim import (
     AdamW,
@@ -640,6 +654,72 @@ def numpy_adamw(draw: Draw) -> Result:
     return relative([ours[name] for name in shapes], [theirs[name] for name in shapes]), None
 
 
+# --- memory
+
+def blocks_activations(draw: Draw) -> Result:
+    "Bytes by the formula, and those that autograd puts aside; two rows and two heads at least, since the math kernel need not copy a single one."
+    num_heads = draw.size(2, 4)
+    config = MicroBertConfig(8, hidden_size=num_heads * draw.size(2, 12), num_heads=num_heads, intermediate_size=draw.size(4, 60),
+                             max_seq_len=40, dropout=draw.choice([0.0, 0.1]))
+    batch, seq, kernel = draw.size(2, 5), draw.size(2, 40), draw.choice(["fused", "math"])
+    block, hidden_states = bert_block(config), draw.normal(batch, seq, config.hidden_size).float().detach().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH) if kernel == "math" else nullcontext():
+        counted = saved_bytes(lambda: block(hidden_states), known=block.parameters())
+    return unequal([sum(block_activations(config, batch, seq, attention=kernel, device="cpu"))], [counted])
+
+
+def small_update(draw: Draw):  # of a model whose loss rules the peak: no kernel's own scratch space is in it
+    config = MicroBertConfig(draw.size(3_000, 5_000), hidden_size=24, max_seq_len=16, intermediate_size=40)
+    return rehearsal(config, draw.size(2, 6))
+
+
+def meter(draw: Draw) -> Result:
+    update = small_update(draw)
+    update()
+    with MemoryMeter() as ours:
+        update()
+        start = ours.peak = ours.live
+        update()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        update()
+    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return abs((ours.peak - start) / max(np.cumsum(changes)) - 1), None
+
+
+def memory_plan(draw: Draw) -> Result:
+    config = MicroBertConfig(draw.size(500, 5_000), hidden_size=8 * draw.size(2, 12), num_layers=draw.size(1, 4), num_heads=draw.choice([1, 2, 4]),
+                             intermediate_size=draw.size(32, 300), max_seq_len=draw.size(40, 64), dropout=draw.choice([0.0, 0.1]))
+    settings = dict(batch_size=draw.size(2, 8), precision=draw.choice(["no", "bf16"]), checkpointing=draw.choice([False, True]),
+                    attention=draw.choice(["fused", "math"]), accumulating=draw.choice([False, True]))
+    planned = plan_memory(config, device="cpu", **settings).allocated
+    return abs(planned / measured_peak(rehearsal(config, **settings)) - 1), None
+
+
+def checkpointed(draw: Draw) -> Result:
+    model = nn.Sequential(nn.Linear(draw.size(2, 9), 8), nn.Dropout(0.3), nn.GELU(), nn.Linear(8, 5)).to(draw.dtype)
+    x = draw.normal(draw.size(1, 6), model[0].in_features)
+    results = []
+    for run in (lambda: Checkpointed.apply(model, 1, x, *model.parameters()), lambda: checkpoint(model, x, use_reentrant=False)):
+        torch.manual_seed(draw.seed)
+        output = run()
+        results.append((output, torch.autograd.grad(output.square().sum(), [x, *model.parameters()])))
+    (ours, our_grads), (theirs, their_grads) = results
+    return relative([ours], [theirs]), relative(our_grads, their_grads)
+
+
+def forgetful_blocks(draw: Draw) -> Result:
+    config = MicroBertConfig(40, hidden_size=12, num_heads=draw.choice([1, 2, 3]), num_layers=draw.size(1, 3), intermediate_size=20, dropout=0.2)
+    model, ids = MicroBertForMaskedLM(config).to(draw.dtype), draw.ids(0, 40, draw.size(1, 3), draw.size(2, 9))
+    results = []
+    for prepare in (lambda model: None, checkpoint_blocks):
+        prepare(model)
+        torch.manual_seed(draw.seed)
+        output = model(ids)
+        results.append((output, torch.autograd.grad(output.square().mean(), list(model.parameters()), allow_unused=True)))
+    (theirs, their_grads), (ours, our_grads) = results
+    return relative([ours], [theirs]), relative(our_grads, their_grads)
+
+
 # --- the table
 
 ALL = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 8e-2}  # one rounding is 1e-16, 6e-8 and 2e-3; many add up
@@ -705,9 +785,23 @@ CASES = (
          schedule(linear_schedule, get_linear_schedule_with_warmup), {NO_DTYPE: 1e-12}),
     Case(("training.optim.cosine_schedule",), "transformers.get_cosine_schedule_with_warmup", "2–60 steps, any warmup, one warm step ahead",
          schedule(cosine_schedule, get_cosine_schedule_with_warmup), {NO_DTYPE: 1e-12}),
+    Case(("training.memory.block_activations", "training.memory.saved_bytes"), "autograd's saved_tensors_hooks", "blocks of 2–5 rows and 2–4 heads, scores kept or not, dropout or not",
+         blocks_activations, EXACT, "of the counts"),
+    Case(("training.memory.MemoryMeter",), "torch.profiler's allocations", "updates of small models, float32; a kernel's own scratch space is not seen", meter,
+         {NO_DTYPE: 0.02}, "of the peak"),
+    Case(("training.memory.plan_memory", "training.memory.plan_moments", "training.memory.rehearsal", "training.memory.measured_peak"), "the measured peak of a whole update",
+         "1–4 layers, every setting", memory_plan, {NO_DTYPE: 0.15}, "of the peak"),
+    Case(("training.memory.Checkpointed",), "torch.utils.checkpoint", "a network with dropout", checkpointed, {"float64": 0.0, "float32": 0.0}),
+    Case(("training.memory.checkpoint_blocks",), "the same model without it", "1–3 layers with dropout", forgetful_blocks, {"float64": 0.0, "float32": 0.0}),
 )
 
 EXEMPT = {  # name below microbert_course: why no outside library has it
+    **dict.fromkeys(("training.memory.CARDS", "training.memory.PRECISIONS", "training.memory.CONTEXT_BYTES", "training.memory.MARGIN"), "a constant"),
+    **dict.fromkeys(("training.memory.largest_batch", "training.memory.fits", "training.memory.check_fits"),
+                    "ask the plan, which is compared: tests/test_memory.py searches around the answer"),
+    "training.memory.MemoryPlan": "holds sizes, computes nothing",
+    "training.memory.keeps_scores": "held by the bytes that block_activations answers",
+    "training.memory.parse_bytes": "our own rule: tests/test_memory.py",
     **dict.fromkeys(("data.sources.PACKAGES", "data.sources.READERS", "data.wordpiece.SPECIAL_TOKENS", "training.loop.EVALUATION_MASKING"), "a constant"),
     **dict.fromkeys(("data.sources.load", "data.sources.DataError", "training.loop.prepare_data"), "reads files and packages: tests/test_sources.py"),
     **dict.fromkeys(("data.sources.duplicate_key", "data.sources.split_indices"), "our own rule for what counts as a copy: tests/test_sources.py"),
