@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from microbert_course.cli.answer import answer
+from microbert_course.cli.cache import Cache
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
@@ -28,6 +29,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Pretrain, tyro.conf.subcommand("pretrain", default=defaults)]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+        | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     )
     return tyro.cli(command, prog="microbert", description="Learn how a BERT works by building one, and use what you built.",
