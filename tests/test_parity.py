@@ -1,4 +1,4 @@
-"Every exported piece of part 1 agrees with its outside reference on fresh random inputs, or says why there is none."
+"Every exported piece of parts 1 and 2 agrees with its outside reference on fresh random inputs, or says why there is none."
 
 import importlib
 import random

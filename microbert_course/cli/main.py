@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from microbert_course.cli.answer import answer
+from microbert_course.cli.cache import Cache
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
@@ -41,6 +42,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
 >>>>>>> 1eb43f18d3806a46f7829d7eeb6cada3f1d84171
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+        | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     )
     return tyro.cli(command, prog="microbert", description="Learn how a BERT works by building one, and use what you built.",

@@ -1,4 +1,4 @@
-"""What the pieces of part 1 are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
+"""What the pieces of parts 1 and 2 are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
 
 Every name that a lesson exports is in a case or in EXEMPT, with the reason; tests/test_parity.py sees to it."""
 
@@ -21,12 +21,14 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertModel,
+    DataCollatorWithFlattening,
     get_cosine_schedule_with_warmup,
     get_linear_schedule_with_warmup,
 )
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertLMPredictionHead
 
 from microbert_course import numpy_bert
+from microbert_course.data.corpus import document_numbers, pack, pad, positions_in, windows
 from microbert_course.data.sources import clean_text
 from microbert_course.data.wordpiece import (
     SPECIAL_TOKENS,
@@ -505,6 +507,41 @@ def document_ids(draw: Draw) -> Result:
                    [*rows, *tokenizer(texts)["input_ids"]])
 
 
+def overlapping_windows(draw: Draw) -> Result:
+    chance = random.Random(draw.seed)
+    texts = random_texts(chance, 20)
+    tokenizer, seq = train_wordpiece(texts, 60), chance.randint(3, 24)
+    stride = chance.randrange(seq - 2)
+    ours = [piece.tolist() for ids in WordCacheEncoder(tokenizer).encode_whole(texts) for piece in windows(ids, seq, stride)]
+    theirs = tokenizer(texts, truncation=True, max_length=seq, stride=stride, return_overflowing_tokens=True)["input_ids"]
+    return (unequal(ours, theirs)[0] if len(ours) == len(theirs) else math.inf), None
+
+
+def random_documents(draw: Draw, seq: int) -> list[np.ndarray]:
+    "[CLS] 2, ordinary ids from 5, [SEP] 3; up to `seq` tokens each."
+    return [np.array([2, *draw.ids(5, 90, draw.size(0, seq - 2)).tolist(), 3]) for _ in range(draw.size(1, 30))]
+
+
+def padded_documents(draw: Draw) -> Result:
+    documents = random_documents(draw, 24)
+    theirs = nn.utils.rnn.pad_sequence(list(map(torch.from_numpy, documents)), batch_first=True)
+    return unequal(pad(documents, theirs.size(1)).tolist(), theirs.tolist())
+
+
+def documents_of_a_row(draw: Draw) -> Result:
+    "Each packed row is taken apart by its [SEP]s; the collator joins the parts again."
+    seq = draw.size(6, 60)
+    rows = pack(random_documents(draw, seq // 2), seq)
+    numbers, ours, theirs = document_numbers(rows, cls_id=2), [], []
+    for row, number, place in zip(rows, numbers, positions_in(numbers), strict=True):
+        ends, num_real = np.flatnonzero(row == 3) + 1, int((row != 0).sum())
+        parts = [{"input_ids": part.tolist()} for part in np.split(row[:num_real], ends[:-1])]
+        joined = DataCollatorWithFlattening(return_seq_idx=True)(parts)
+        ours += [number[:num_real].tolist(), place[:num_real].tolist(), number[num_real:].tolist()]
+        theirs += [(joined["seq_idx"][0] + 1).tolist(), joined["position_ids"][0].tolist(), [0] * (seq - num_real)]
+    return unequal(ours, theirs)
+
+
 def word_tokenizer(draw: Draw) -> Result:
     texts = [text.replace("e\u0301", "e") for text in random_texts(random.Random(draw.seed), 30)]
     tokenizer = train_words(texts, 10_000)
@@ -741,6 +778,10 @@ CASES = (
          word_tokenizer, EXACT, "of the texts"),
     Case(("data.wordpiece.encode_documents", "data.wordpiece.WordCacheEncoder", "data.wordpiece.train_wordpiece"), "the tokenizer's own __call__",
          "both kinds of tokenizer, rows of 3–24 and whole texts", document_ids, EXACT, "of the texts"),
+    Case(("data.corpus.windows",), "the tokenizer's return_overflowing_tokens", "rows of 3–24, any stride", overlapping_windows, EXACT, "of the rows"),
+    Case(("data.corpus.pad",), "nn.utils.rnn.pad_sequence", "1–30 documents of 2–24 tokens", padded_documents, EXACT, "of the rows"),
+    Case(("data.corpus.document_numbers", "data.corpus.positions_in"), "transformers.DataCollatorWithFlattening", "packed rows of 6–60 tokens",
+         documents_of_a_row, EXACT, "of the rows"),
     Case(("models.attention.scaled_dot_product_attention",), "F.scaled_dot_product_attention", ANY_MASK, attention_function, ALL),
     Case(("models.attention.MultiHeadAttention",), "nn.MultiheadAttention", f"{ANY_MASK}; output and weights", attention_module, ALL),
     Case(("models.transformer.FeedForward",), "nn.Linear, nn.GELU, nn.Linear", "widths 1–24 and 1–48", feed_forward, ALL),
@@ -809,6 +850,11 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     **dict.fromkeys(("data.wordpiece.learn_wordpiece", "data.wordpiece.learned_joins", "data.wordpiece.wordpiece_letters"),
                     "lesson 02 compares the vocabulary with the library's on real text and explains each difference"),
     "data.wordpiece.choose_vocab_size": "our own rule, stated in lesson 02",
+    "data.corpus.LAYOUTS": "a constant",
+    **dict.fromkeys(("data.corpus.shuffled", "data.corpus.is_held_out", "data.corpus.StreamedRows"),
+                    "our own order and our own rule, each row once: tests/test_corpus.py"),
+    "data.corpus.pack": "no library among the dependencies; lesson 12 holds it against a search through all rows and the least number of rows",
+    **dict.fromkeys(("data.corpus.encode_rows", "data.corpus.in_chunks"), "join pieces that have cases; cut lists: tests/test_corpus.py"),
     "training.optim.muon_groups": "sorts parameters, computes nothing",
     **dict.fromkeys(("models.attention.real_keys", "models.attention.visible_keys"), "make the masks that the attention cases use"),
     **dict.fromkeys(("models.attention.check_share", "training.masking.check_ids", "training.masking.check_shapes"), "raises for bad input, computes nothing"),
