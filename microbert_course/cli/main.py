@@ -14,12 +14,8 @@ from microbert_course.cli.grading import Grade
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
-<<<<<<< HEAD
-from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts
-=======
 from microbert_course.cli.planning import Plan
-from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults
->>>>>>> 1eb43f18d3806a46f7829d7eeb6cada3f1d84171
+from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts
 
 
 def parse(arguments: list[str]) -> object:  # the words after `microbert`
@@ -35,11 +31,8 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Grade, tyro.conf.subcommand("grade")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Pretrain, tyro.conf.subcommand("pretrain", default=defaults)]
-<<<<<<< HEAD
         | Annotated[Launch, tyro.conf.subcommand("launch")]
-=======
         | Annotated[Plan, tyro.conf.subcommand("plan")]
->>>>>>> 1eb43f18d3806a46f7829d7eeb6cada3f1d84171
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
