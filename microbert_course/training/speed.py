@@ -3,7 +3,10 @@
 import time
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from microbert_course.models.attention import MultiHeadAttention
 from microbert_course.training.presets import PretrainConfig
 
 VENDOR_PEAKS = {  # dense bf16 or fp16 products in one second, as the vendor states them (data sheets, without sparsity)
@@ -49,3 +52,18 @@ def peak_flops(
         return 0.0
     name = torch.cuda.get_device_name(device)
     return next((peak for card, peak in VENDOR_PEAKS.items() if card in name), 0.0)
+
+
+class DocumentAttention(MultiHeadAttention):
+    "Self-attention for packed rows: a token looks at those of its own document alone (Krell et al. 2021, §3.2)."
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (batch, seq, hidden)
+        attention_mask: Tensor | None = None,  # (batch, seq) int64: numbers of documents, 0 = padding; None = one document a row
+    ) -> Tensor:  # (batch, seq, hidden)
+        "Every token gathers from every token that has its number; padding gathers from padding, which is finite and without meaning."
+        query, key, value = self.split_heads(hidden_states)
+        is_same = None if attention_mask is None else (attention_mask[:, None, :, None] == attention_mask[:, None, None, :])
+        context = F.scaled_dot_product_attention(query, key, value, is_same, self.dropout if self.training else 0.0)
+        return self.out(context.transpose(1, 2).flatten(2))
