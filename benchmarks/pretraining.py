@@ -25,10 +25,10 @@ from microbert_course.training.loop import (
     build_model,
     evaluate,
     evaluation_batches,
-    prepare_data,
     unigram_loss,
 )
 from microbert_course.training.masking import unigram_log_probs
+from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import PretrainConfig, preset
 
 MASK, NUM_SPECIAL = 4, 5

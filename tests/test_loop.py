@@ -200,20 +200,6 @@ def test_a_part_in_which_nothing_is_hidden_adds_zero(config, data):
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 
-def test_the_tokenizer_learns_from_the_training_texts_alone(tmp_path):
-    "As many of them as the configuration says; the validation texts become ids with what was learned there."
-    from microbert_course.data.sources import load
-
-    (tmp_path / "texts.txt").write_text("\n".join(f"word{i:03} is here" for i in range(100)))
-    config = preset("tour", data=str(tmp_path / "texts.txt"), tokenizer="words", vocab_size=500, max_seq_len=8, max_texts=30)
-    prepared = loop.prepare_data(config)
-    seen = {text.split()[0] for text in load(config.data, "train")["text"][:30]}
-    assert {word for word in prepared.tokenizer.get_vocab() if word.startswith("word")} == seen
-    assert prepared.train_ids.shape == (30, 8)
-    unknown = prepared.tokenizer.unk_token_id
-    assert prepared.validation_ids[:, 1].tolist() == [unknown] * len(load(config.data, "validation"))
-
-
 def test_an_evaluation_hides_berts_share_whatever_a_run_trains_with(data):
     batches = loop.evaluation_batches(np.tile(data.train_ids, (10, 1)), data.tokenizer)
     num_special = len(data.tokenizer.all_special_ids)

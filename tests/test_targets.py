@@ -13,10 +13,11 @@ import torch
 from accelerate import Accelerator
 from microbert_course.training import loop
 from microbert_course.training.masking import unigram_log_probs
+from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import PRESETS
 torch.set_num_threads(1)
 config = PRESETS[sys.argv[1]]
-data = loop.prepare_data(config)
+data = prepare_data(config)
 questions = loop.evaluation_batches(data.validation_ids, data.tokenizer)
 log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype("int64")), len(data.tokenizer))
 model = loop.build_model(config, len(data.tokenizer), log_probs)

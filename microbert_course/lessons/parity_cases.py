@@ -844,7 +844,7 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     "training.memory.keeps_scores": "held by the bytes that block_activations answers",
     "training.memory.parse_bytes": "our own rule: tests/test_memory.py",
     **dict.fromkeys(("data.sources.PACKAGES", "data.sources.READERS", "data.wordpiece.SPECIAL_TOKENS", "training.loop.EVALUATION_MASKING"), "a constant"),
-    **dict.fromkeys(("data.sources.load", "data.sources.DataError", "training.loop.prepare_data"), "reads files and packages: tests/test_sources.py"),
+    **dict.fromkeys(("data.sources.load", "data.sources.DataError"), "reads files and packages: tests/test_sources.py"),
     **dict.fromkeys(("data.sources.duplicate_key", "data.sources.split_indices"), "our own rule for what counts as a copy: tests/test_sources.py"),
     "data.sources.near_duplicates": "no library among the dependencies; lesson 01 measures it against an exact search",
     **dict.fromkeys(("data.wordpiece.learn_wordpiece", "data.wordpiece.learned_joins", "data.wordpiece.wordpiece_letters"),

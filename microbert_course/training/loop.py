@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['EVALUATION_MASKING', 'seed_for', 'epoch_order', 'batch_rows', 'Batch', 'make_batch', 'MaskedLMLoss',
-           'evaluation_batches', 'unigram_loss', 'evaluate', 'PretrainData', 'prepare_data', 'build_model',
-           'learning_rate_at', 'Training', 'plot_history']
+           'evaluation_batches', 'unigram_loss', 'evaluate', 'PretrainData', 'build_model', 'learning_rate_at',
+           'Training', 'plot_history']
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #794a00a8
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import CourseError
+from ..models.attention import MultiHeadAttention
 from ..models.bert import MicroBertConfig, MicroBertForMaskedLM
 from .masking import linear_cross_entropy, mask_tokens
 from .optim import cosine_schedule, linear_schedule, parameter_groups
 from .presets import PretrainConfig
+
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #ebeb2edc
 def seed_for(*place: int | str) -> int:
@@ -54,12 +57,14 @@ class Batch:
     "One logical batch, on the CPU: what the model reads and what it must guess."
 
     input_ids: Tensor       # (batch, seq) int64, corrupted
-    attention_mask: Tensor  # (batch, seq) bool, True = real token
+    attention_mask: Tensor  # (batch, seq) bool, True = real token; or int64, the number of its text in a row of several, 0 = padding
     labels: Tensor          # (batch, seq) int64, -100 = not predicted
+    position_ids: Tensor | None = None  # (batch, seq) int64, where texts share a row; None = token i stands at i
 
     def slice(self, start: int, stop: int) -> "Batch":  # a part of the rows
         "Rows `start` to `stop`, for one process or one micro-batch."
-        return Batch(self.input_ids[start:stop], self.attention_mask[start:stop], self.labels[start:stop])
+        position_ids = None if self.position_ids is None else self.position_ids[start:stop]
+        return Batch(self.input_ids[start:stop], self.attention_mask[start:stop], self.labels[start:stop], position_ids)
 
     @property
     def num_tokens(self) -> int:  # padding left out
@@ -73,12 +78,14 @@ class Batch:
 
     def tensors(
         self, device: torch.device | str,
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:  # ids and mask (batch, seq); places and targets (num_predicted,)
-        "What `MaskedLMLoss` takes, on the device; the mask is None where nothing is padding."
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:  # ids, mask (batch, seq); places, targets (num_predicted,); positions
+        "What `MaskedLMLoss` takes, on the device; the mask is None where every token is real and of one text."
         labels = self.labels.flatten()
         predict_at = (labels != -100).nonzero()[:, 0]                       # (num_predicted,)
-        attention_mask = None if bool(self.attention_mask.all()) else self.attention_mask.to(device)
-        return self.input_ids.to(device), attention_mask, predict_at.to(device), labels[predict_at].to(device)
+        needs_mask = self.position_ids is not None or not bool(self.attention_mask.all())
+        mask, position_ids = self.attention_mask.to(device) if needs_mask else None, self.position_ids
+        return (self.input_ids.to(device), mask, predict_at.to(device), labels[predict_at].to(device),
+                None if position_ids is None else position_ids.to(device))
 
 
 def make_batch(
@@ -111,9 +118,10 @@ class MaskedLMLoss(nn.Module):
         attention_mask: Tensor | None,  # (batch, seq) bool, True = real token
         predict_at: Tensor,  # (num_predicted,) indices into batch·seq
         targets: Tensor,  # (num_predicted,) int64
+        position_ids: Tensor | None = None,  # (batch, seq) int64; None = token i stands at i
     ) -> tuple[Tensor, Tensor]:  # scalar loss, nats summed over the hidden tokens; scalar count of right guesses
         "Read, look at the hidden places, score them against every piece, add up the surprise."
-        features = self.model.features(input_ids, attention_mask, predict_at=predict_at)  # (num_predicted, hidden)
+        features = self.model.features(input_ids, attention_mask, predict_at=predict_at, position_ids=position_ids)
         return linear_cross_entropy(features, *self.model.output_table(), targets, "sum")
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #4fcfa2db
@@ -171,31 +179,24 @@ class PretrainData:
         "The ids of a step's rows."
         return self.train_ids[batch_rows(step, batch_size, len(self.train_ids), seed)]
 
-
-def prepare_data(config: PretrainConfig) -> PretrainData:
-    "Load the texts, train the tokenizer on the training part, turn both parts into ids."
-    from microbert_course.data.sources import clean_text, load
-    from microbert_course.data.wordpiece import encode_documents, train_wordpiece, train_words
-
-    texts = {split: [clean_text(text) for text in load(config.data, split)["text"]] for split in ("train", "validation")}
-    texts["train"] = texts["train"][: config.max_texts or None]
-    train_tokenizer = train_words if config.tokenizer == "words" else train_wordpiece
-    tokenizer = train_tokenizer(texts["train"], config.vocab_size)
-    ids = {split: encode_documents(texts[split], tokenizer, config.max_seq_len) for split in texts}
-    return PretrainData(tokenizer, ids["train"], ids["validation"])
+    def batch(self, step: int, config: PretrainConfig) -> Batch:  # over all processes and micro-batches
+        "What a step learns from: a function of the seed and the step."
+        rows = self.rows(step, config.batch_size, config.seed)
+        return make_batch(rows, self.tokenizer, config.mlm_probability, seed_for(config.seed, "mask", step))
 
 
 def build_model(
     config: PretrainConfig,
     vocab_size: int,  # ids of the tokenizer that was really trained
     log_probs: Tensor | None = None,  # (vocab,) start of the output bias
+    attention: Callable[[int, int, float], nn.Module] = MultiHeadAttention,  # as in `MicroBertForMaskedLM`
 ) -> MicroBertForMaskedLM:
     "A fresh model of the configured shape; its weights are a function of the seed."
     torch.manual_seed(seed_for(config.seed, "weights"))
     model = MicroBertForMaskedLM(MicroBertConfig(
         vocab_size=vocab_size, hidden_size=config.hidden_size, num_layers=config.num_layers, num_heads=config.num_heads,
         intermediate_size=config.intermediate_size, max_seq_len=config.max_seq_len, dropout=config.dropout,
-        initializer_range=config.initializer_range))
+        initializer_range=config.initializer_range), attention)
     if log_probs is not None:
         with torch.no_grad():
             model.head.bias.copy_(log_probs.clamp(min=-20))  # pieces that are never asked for have minus infinity there
@@ -235,8 +236,7 @@ class Training:
         """What the update of this step learns from; a function of the seed and the step.
 
         Raises: CourseError if nothing is hidden in it."""
-        rows = self.data.rows(step, self.config.batch_size, self.config.seed)
-        batch = make_batch(rows, self.data.tokenizer, self.config.mlm_probability, seed_for(self.config.seed, "mask", step))
+        batch = self.data.batch(step, self.config)
         if not batch.num_predicted:
             raise CourseError(f"step {step} hides no token: raise batch_size ({self.config.batch_size}) or use longer texts")
         return batch

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 from microbert_course.errors import CourseError
+from microbert_course.models.shapes import MODERN_SIZES
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,15 @@ class PretrainConfig:
     # data
     data: str = "imdb"  # a name or a path that `data.sources.load` takes
     tokenizer: Literal["words", "wordpiece"] = "wordpiece"  # how text becomes ids
-    vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones
+    vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones; 0 = as many as the texts support
     max_seq_len: int = 24  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
-    packed: bool = False  # several texts a row, kept apart, so that hardly a place is left empty
+    layout: Literal["first", "windows", "packed"] = "first"  # a row holds a text's beginning; a window of it; several windows or whole texts
+    stride: int = 0  # tokens that neighbouring windows share
+    streamed: bool = False  # read the texts on and on instead of keeping them: for more than fits into memory or on the disk
+    buffer_size: int = 10_000  # rows of a stream that wait to be drawn: its order is mixed as far as that
     # shape
+    blocks: Literal["bert", "modern"] = "bert"  # BERT's own, or ModernBERT's: rotary positions, local attention, gates, no biases
     hidden_size: int = 64  # numbers a token is described by
     num_layers: int = 2  # transformer blocks
     num_heads: int = 2  # attention heads; hidden_size must split into them
@@ -62,10 +67,10 @@ class PretrainConfig:
             value = getattr(self, field.name)
             if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
                 raise CourseError(f"{field.name} is {value!r}: give a whole number")
-        at_least = {"vocab_size": 1, "max_seq_len": 3, "hidden_size": 1, "num_layers": 1, "num_heads": 1,
+        at_least = {"vocab_size": 0, "max_seq_len": 3, "hidden_size": 1, "num_layers": 1, "num_heads": 1,
                     "intermediate_size": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "num_steps": 1,
                     "max_texts": 0, "num_threads": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0, "save_every": 0,
-                    "keep_checkpoints": 1, "log_every": 0, "max_tokens": 0, "rows_per_process": 0}
+                    "keep_checkpoints": 1, "log_every": 0, "max_tokens": 0, "rows_per_process": 0, "stride": 0, "buffer_size": 1}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise CourseError(f"{name} is {getattr(self, name)}: give {least} or more")
@@ -84,6 +89,11 @@ class PretrainConfig:
             choices, value = get_args(field.type), getattr(self, field.name)
             if choices and value not in choices:
                 raise CourseError(f"{field.name} is {value!r}: choose one of {', '.join(map(repr, choices))}")
+        if self.stride and (self.layout == "first" or self.stride > self.max_seq_len - 3):
+            raise CourseError(f"stride is {self.stride}: with layout {self.layout!r} and rows of {self.max_seq_len} tokens give "
+                              + ("0, or another layout" if self.layout == "first" else f"0 to {self.max_seq_len - 3}"))
+        if self.layout == "packed" and self.blocks == "modern":
+            raise CourseError("modern blocks do not keep packed texts apart: choose layout 'windows', or blocks 'bert'")
         if self.hidden_size % self.num_heads:
             raise CourseError(f"hidden_size {self.hidden_size} does not split into {self.num_heads} heads: "
                               f"choose a multiple of {self.num_heads}, or other num_heads")
@@ -117,6 +127,10 @@ PRESETS = {
         mlm_probability=0.15, batch_size=256, gradient_accumulation_steps=8, num_steps=100_000, learning_rate=4e-4, schedule="linear",
         warmup_steps=5_000, beta2=0.98, eval_every=1_000, mixed_precision="auto", num_threads=0,
     ),
+    **{name: PretrainConfig(
+        blocks="modern", layout="windows", mlm_probability=0.3, batch_size=64, num_steps=20_000, learning_rate=learning_rate, schedule="cosine",
+        warmup_steps=1_000, floor=0.1, beta2=0.98, eval_every=1_000, mixed_precision="auto", num_threads=0, **MODERN_SIZES[name])
+       for name, learning_rate in {"nano": 3e-3, "tiny": 2e-3, "small": 1e-3, "medium": 6e-4, "large": 4e-4, "xlarge": 3e-4}.items()},
 }
 
 

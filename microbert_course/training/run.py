@@ -21,7 +21,9 @@ from microbert_course import __version__
 from microbert_course.data.licences import licence_of
 from microbert_course.errors import CourseError
 from microbert_course.files import interrupt_afterwards
+from microbert_course.models.attention import MultiHeadAttention
 from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.models.transformer import TransformerBlock
 from microbert_course.training.checkpoints import Checkpoint
 from microbert_course.training.kernels import BACKENDS, choose_kernel
@@ -32,13 +34,16 @@ from microbert_course.training.loop import (
     build_model,
     evaluate,
     evaluation_batches,
-    prepare_data,
+    seed_for,
     unigram_loss,
 )
 from microbert_course.training.masking import unigram_log_probs
+from microbert_course.training.memory import checkpoint_blocks
+from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import MAY_CHANGE, PretrainConfig
 from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import RunLog
+from microbert_course.training.speed import DocumentAttention
 from microbert_course.training.state import all_finite, restore, snapshot
 
 
@@ -137,10 +142,11 @@ def train(
         raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
     log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer),
                                   len(data.tokenizer.all_special_ids))
-    model = build_model(config, len(data.tokenizer), log_probs)
-    for block in (module for module in model.modules() if isinstance(module, TransformerBlock)):
-        if config.compile:
-            block.compile()
+    model = make_model(config, len(data.tokenizer), log_probs)
+    if config.checkpointing:
+        checkpoint_blocks(model)
+    for block in blocks_of(model) if config.compile else ():
+        block.compile()
     training = Training(model, data, config, accelerator)
     place = [{"num_updates": 0, "history": {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": [], "skipped": []}}]
     if checkpoint:
@@ -156,7 +162,7 @@ def train(
     if accelerator.is_main_process:
         run.describe(config, data.tokenizer, about)
     accelerator.init_trackers("tensorboard", config={name: value for name, value in {**asdict(config), **about}.items() if value is not None})
-    log = RunLog(config, accelerator, place["history"], model.num_parameters(with_head=False) - sum(p.numel() for p in model.bert.embeddings.parameters()),
+    log = RunLog(config, accelerator, place["history"], num_block_parameters(model),
                  place.get("spent_s", 0.0), place.get("tokens", 0), progress, place["num_updates"])
     try:
         for step in range(place["num_updates"], config.num_steps):
@@ -185,6 +191,16 @@ def train(
         run.finish()
     accelerator.wait_for_everyone()
     return RunResult(run.final, plain.eval().cpu(), data.tokenizer, log.history)
+
+
+def num_block_parameters(model: torch.nn.Module) -> int:
+    "Numbers in the blocks: those that every token meets."
+    return sum(parameter.numel() for block in blocks_of(model) for parameter in block.parameters())
+
+
+def blocks_of(model: torch.nn.Module) -> list[TransformerBlock]:
+    "The blocks of any model of this course, in order."
+    return [module for module in model.modules() if isinstance(module, TransformerBlock)]
 
 
 def look(training: Training, run: RunFolder, log: RunLog, questions: list[Batch], on_evaluation: Callable | None, step: int) -> None:
@@ -216,6 +232,21 @@ def save(training: Training, run: RunFolder, log: RunLog, num_updates: int) -> N
     training.accelerator.wait_for_everyone()
 
 
+def make_model(config: PretrainConfig, vocab_size: int, log_probs: torch.Tensor | None = None) -> MicroBertForMaskedLM | ModernForMaskedLM:
+    "A fresh model of the configured shape and blocks; log_probs (vocab,) are the start of its output bias."
+    if config.blocks == "bert":
+        return build_model(config, vocab_size, log_probs, DocumentAttention if config.layout == "packed" else MultiHeadAttention)
+    torch.manual_seed(seed_for(config.seed, "weights"))
+    model = ModernForMaskedLM(ModernConfig(
+        vocab_size=vocab_size, hidden_size=config.hidden_size, num_layers=config.num_layers, num_heads=config.num_heads,
+        intermediate_size=config.intermediate_size, max_seq_len=config.max_seq_len, dropout=config.dropout,
+        initializer_range=config.initializer_range))
+    if log_probs is not None:
+        with torch.no_grad():
+            model.head.bias.copy_(log_probs.clamp(min=-20))  # as in build_model
+    return model
+
+
 def plain_model(training: Training) -> MicroBertForMaskedLM:
     "The model without the wrappers of distribution; whole on every process where it was spread over them."
     if not training.accelerator.is_fsdp2:
@@ -223,7 +254,7 @@ def plain_model(training: Training) -> MicroBertForMaskedLM:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     weights = get_model_state_dict(training.objective, options=StateDictOptions(full_state_dict=True))
-    model = build_model(training.config, len(training.data.tokenizer)).to(training.accelerator.device)
+    model = make_model(training.config, len(training.data.tokenizer)).to(training.accelerator.device)
     model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
     return model
 
