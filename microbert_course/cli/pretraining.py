@@ -1,8 +1,9 @@
 """Commands that train an encoder."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -17,7 +18,11 @@ class Pretrain(PretrainConfig):
     """Pretrain an encoder: a preset, with any of its settings changed. `microbert presets` lists them."""
 
     preset: tyro.conf.Positional[str] = "tour"
-    """The preset to start from; the defaults shown here are its own."""
+    """The preset to start from; the defaults shown here are its own. `auto` takes the largest that the GPU here can train."""
+    target_params: int = 0
+    """About how many parameters the model should have, as in 10M; its shape is then found, with modern blocks. 0 = the preset's shape."""
+    prefer: Literal["depth", "balanced", "width"] = "balanced"
+    """What kind of shape --target-params finds."""
     folder: Path | None = None
     """Where the run ends up; without it runs/PRESET."""
     overwrite: bool = False
@@ -32,11 +37,21 @@ class Pretrain(PretrainConfig):
 
     def run(self) -> None:
         "Train, then say what was reached and where it is."
+        from microbert_course.training.choose import choose_preset, with_target_params
         from microbert_course.training.run import pretrain
 
-        if self.preset != self.defaults_of:
+        if self.preset not in (self.defaults_of, "auto"):
             raise CourseError(f"name the preset first, so that its settings are the defaults: microbert pretrain {self.preset} …")
         config = PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
+        if self.preset == "auto":
+            name, chosen, why = choose_preset()
+            changed = {field.name: getattr(config, field.name) for field in fields(PretrainConfig)
+                       if getattr(config, field.name) != getattr(preset(self.defaults_of), field.name)}
+            config = replace(chosen, **changed)
+            if is_first_process():
+                print(f"auto is {name}: {why}")
+        if self.target_params:
+            config = with_target_params(config, self.target_params, self.prefer)
         folder = self.folder or runs_dir() / self.preset
         try:
             result = pretrain(config, folder, self.overwrite, resume=self.resume)
@@ -67,7 +82,7 @@ def with_counts(arguments: list[str]) -> list[str]:  # ["--max-texts", "500k"] b
 def pretrain_defaults(arguments: list[str]) -> Pretrain:  # the words after `microbert`
     "The settings of the preset that the words name, so that they are the defaults of all other options."
     named = arguments[:1] == ["pretrain"] and len(arguments) > 1 and not arguments[1].startswith("-")
-    name = arguments[1] if named else "tour"
+    name = arguments[1] if named and arguments[1] != "auto" else "tour"
     return Pretrain(**asdict(preset(name)), preset=name, defaults_of=name)
 
 
@@ -79,13 +94,15 @@ class Presets:
         "Print the table."
         import torch
 
-        from microbert_course.training.loop import build_model
+        from microbert_course.training.run import make_model
 
-        print(f"{'name':8} {'shape':24} {'text as':22} {'steps':>6} {'parameters':>11} {'with head':>11}")
+        print(f"{'name':8} {'blocks':7} {'shape':32} {'text as':22} {'precision':9} {'rows':>5} {'steps':>7} {'parameters':>12} {'with head':>12}")
         for name, config in PRESETS.items():
             vocab_size = config.vocab_size + (5 if config.tokenizer == "words" else 0)
             with torch.device("meta"):
-                model = build_model(config, vocab_size)
+                model = make_model(config, vocab_size)
             shape = f"{config.num_layers} × {config.hidden_size}, {config.num_heads} heads, {config.max_seq_len} tokens"
-            print(f"{name:8} {shape:24} {f'{config.vocab_size:,} {config.tokenizer}':22} {config.num_steps:6,} "
-                  f"{model.num_parameters(with_head=False):11,} {model.num_parameters():11,}")
+            rows = f"{config.rows_per_process or config.batch_size}{'*' if config.rows_per_process else ''}"
+            print(f"{name:8} {config.blocks:7} {shape:32} {f'{config.vocab_size:,} {config.tokenizer}':22} {config.mixed_precision:9} {rows:>5} "
+                  f"{config.num_steps:7,} {model.num_parameters(with_head=False):12,} {model.num_parameters():12,}")
+        print("rows: an update, over all processes; * = of each process")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import CourseError
 from .sources import duplicate_key
+from ..errors import CourseError
 
 if TYPE_CHECKING:
     from microbert_course.data.wordpiece import WordCacheEncoder

@@ -26,7 +26,6 @@ from .masking import linear_cross_entropy, mask_tokens
 from .optim import cosine_schedule, linear_schedule, parameter_groups
 from .presets import PretrainConfig
 
-
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #ebeb2edc
 def seed_for(*place: int | str) -> int:
     "A seed for the draw at this place, the same on every machine: order and chance are functions, not state."

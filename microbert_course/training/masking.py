@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-
 # %% ../../nbs/1_foundations/06_masking.ipynb #6ebf1b72
 def corrupt(
     input_ids: Tensor,              # (batch, seq) int64

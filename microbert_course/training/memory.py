@@ -30,7 +30,6 @@ from ..models.bert import MicroBertConfig, MicroBertForMaskedLM
 from .masking import _SCORES_AT_ONCE
 from .optim import parameter_groups
 
-
 # %% ../../nbs/2_scaling/11_memory.ipynb #676906a3
 def _table_numbers(config: MicroBertConfig) -> int:
     return (config.vocab_size + config.max_seq_len + config.type_vocab_size) * config.hidden_size + 2 * config.hidden_size

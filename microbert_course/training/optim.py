@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-
 # %% ../../nbs/1_foundations/08_adamw.ipynb #6cfa5db0
 class AdamW(torch.optim.Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2), written to be read.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from torch.nn.attention import sdpa_kernel
@@ -38,7 +38,8 @@ from microbert_course.training.loop import (
     unigram_loss,
 )
 from microbert_course.training.masking import unigram_log_probs
-from microbert_course.training.memory import checkpoint_blocks
+from microbert_course.training.memory import check_fits, checkpoint_blocks
+from microbert_course.training.precision import choose_precision
 from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import MAY_CHANGE, PretrainConfig
 from microbert_course.training.run_folder import RunFolder
@@ -93,7 +94,8 @@ def make_accelerator(config: PretrainConfig, folder: Path) -> Accelerator:
     "The device, the processes and the precision that this run has, whatever ran before it in this program."
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
-    return Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu", project_dir=folder.with_name(folder.name + ".partial"),
+    precision = choose_precision(config.mixed_precision, PartialState(cpu=config.device == "cpu").device)
+    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder.with_name(folder.name + ".partial"),
                        log_with="tensorboard" if find_spec("tensorboard") else None)
 
 
@@ -110,6 +112,24 @@ def repeatable(is_wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(usual[0])
         torch.utils.deterministic.fill_uninitialized_memory = usual[1]
+
+
+def check_memory(config: PretrainConfig, vocab_size: int, accelerator: Accelerator) -> None:
+    "Raises: CourseError, before anything is allocated, if a micro-batch does not fit, with the largest that does."
+    if config.blocks != "bert" or accelerator.device.type not in ("cuda", "cpu") or accelerator.is_fsdp2:
+        return  # the plan is for BERT's blocks on one device
+    import psutil
+
+    if accelerator.device.type == "cuda":
+        memory = torch.cuda.mem_get_info(accelerator.device)[0]
+    else:
+        memory = psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    with torch.device("meta"):
+        shape = build_model(config, vocab_size).config
+    num_parts = accelerator.num_processes * config.gradient_accumulation_steps
+    check_fits(shape, max(1, config.batch_size // num_parts), memory, precision=accelerator.mixed_precision, checkpointing=config.checkpointing,
+               attention="math" if config.attention == "math" else "fused", device=accelerator.device.type,
+               mlm_probability=config.mlm_probability, num_processes=accelerator.num_processes, accumulating=config.gradient_accumulation_steps > 1)
 
 
 def first_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
@@ -142,6 +162,7 @@ def train(
         raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
     log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer),
                                   len(data.tokenizer.all_special_ids))
+    check_memory(config, len(data.tokenizer), accelerator)
     model = make_model(config, len(data.tokenizer), log_probs)
     if config.checkpointing:
         checkpoint_blocks(model)
