@@ -24,7 +24,7 @@ def test_a_piece_agrees_with_its_reference(case):
 
 
 def exported() -> set[str]:
-    "What lessons 00 to 16 export, named below the package."
+    "What the lessons of parts 1 and 2 export, named below the package."
     return {f"{module.name.partition('.')[2]}.{name}" for module in exported_modules(course_root(), "microbert_course")
             if int(module.lesson) < 17 for name in module.exports()}
 

@@ -4,6 +4,7 @@ Every name that a lesson exports is in a case or in EXEMPT, with the reason; tes
 
 import math
 import random
+import struct
 from collections import Counter
 from contextlib import nullcontext
 from html.parser import HTMLParser
@@ -85,6 +86,7 @@ from microbert_course.training.optim import (
     orthogonalize,
     parameter_groups,
 )
+from microbert_course.training.precision import FORMATS, LossScaler, float_fields, round_to
 
 Result = tuple[float, float | None]  # difference of the results, of the gradients
 MASKS = ("none", "padding", "causal", "both")
@@ -452,6 +454,55 @@ def schedule(ours, theirs):
                         [torch.tensor(expected, dtype=torch.float64)]), None
 
     return compare
+
+
+# --- number formats
+
+def any_numbers(draw: Draw, lowest: int, highest: int) -> torch.Tensor:  # (200,), in the draw's dtype
+    "Both signs, sizes from 2**lowest to 2**highest."
+    powers = lowest + (highest - lowest) * torch.rand(200, generator=draw.generator, dtype=torch.float64)
+    return (draw.normal(200).detach().double() * 2**powers).to(draw.dtype)
+
+
+def rounding(draw: Draw) -> Result:
+    "float32 against torch's casts; float64, which torch casts by way of float32, against NumPy's fp16."
+    numbers = any_numbers(draw, -30, 18)
+    if draw.dtype == torch.float64:
+        with np.errstate(over="ignore"):
+            ours, theirs = round_to(numbers, FORMATS[torch.float16]), torch.from_numpy(numbers.numpy().astype(np.float16).astype(np.float64))
+    else:
+        dtype = draw.choice((torch.float16, torch.bfloat16))
+        ours, theirs = round_to(numbers, FORMATS[dtype]), numbers.to(dtype).float()
+    return unequal(ours.tolist(), theirs.tolist())
+
+
+def bit_fields(draw: Draw) -> Result:
+    code, kind, dtype = draw.choice((("e", "H", torch.float16), ("f", "I", torch.float32)))
+    numbers, form = any_numbers(draw, -26, 14).tolist(), FORMATS[dtype]
+    patterns = [struct.unpack(f">{kind}", struct.pack(f">{code}", number))[0] for number in numbers]
+    theirs = [(pattern >> form.exponent_bits + form.fraction_bits, pattern >> form.fraction_bits & 2**form.exponent_bits - 1,
+               pattern & 2**form.fraction_bits - 1) for pattern in patterns]
+    return unequal([float_fields(number, dtype) for number in numbers], theirs)
+
+
+def loss_scaling(draw: Draw) -> Result:
+    "The scale after each update, then the weights: all equal, or infinity."
+    settings = dict(init_scale=2.0 ** draw.size(4, 30), growth_factor=2.0 ** draw.size(1, 3), backoff_factor=0.5 ** draw.size(1, 3),
+                    growth_interval=draw.size(1, 5))
+    scalers = LossScaler(**settings), torch.amp.GradScaler("cpu", **settings)
+    weights = [nn.Parameter(draw.normal(7).detach().clone())]
+    weights.append(nn.Parameter(weights[0].detach().clone()))
+    optimizers = [torch.optim.AdamW([weight], lr=0.1) for weight in weights]
+    for _ in range(30):
+        gradient, spoiled = draw.normal(7).detach(), draw.choice((1.0, 1.0, 1.0, math.inf, math.nan, 1e36))
+        for weight, optimizer, scaler in zip(weights, optimizers, scalers, strict=True):
+            optimizer.zero_grad()
+            scaler.scale((weight * gradient).sum() * spoiled).backward()
+            scaler.step(optimizer)
+        scalers[1].update()
+        if scalers[0].loss_scale != scalers[1].get_scale():
+            return math.inf, None
+    return relative(weights[:1], weights[1:]), None
 
 
 # --- text and ids
@@ -822,6 +873,11 @@ CASES = (
          adamw, {"float64": 1e-12, "float32": 1e-6}),
     Case(("training.optim.Muon",), "torch.optim.Muon", "20 steps, 3 matrices, random rates, momentum, decay", muon, {"float64": 1e-12, "float32": 1e-6}),
     Case(("training.optim.orthogonalize",), "torch.linalg.svd, the polynomial on each singular value", "matrices up to 12 × 12", singular_values, FINE),
+    Case(("training.precision.round_to", "training.precision.FloatFormat"), "Tensor.half, Tensor.bfloat16; numpy.float16 from float64",
+         "200 numbers from 2⁻³⁰ to 2¹⁸", rounding, {"float32": 0.0, "float64": 0.0}, "of the numbers"),
+    Case(("training.precision.float_fields",), "struct.pack", "200 numbers, fp16 and fp32", bit_fields, EXACT, "of the numbers"),
+    Case(("training.precision.LossScaler",), "torch.amp.GradScaler", "30 updates, half of them spoiled; any factors and intervals",
+         loss_scaling, {"float32": 0.0}),
     Case(("training.optim.linear_schedule",), "transformers.get_linear_schedule_with_warmup", "2–60 steps, any warmup, one warm step ahead",
          schedule(linear_schedule, get_linear_schedule_with_warmup), {NO_DTYPE: 1e-12}),
     Case(("training.optim.cosine_schedule",), "transformers.get_cosine_schedule_with_warmup", "2–60 steps, any warmup, one warm step ahead",
@@ -856,6 +912,9 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     "data.corpus.pack": "no library among the dependencies; lesson 12 holds it against a search through all rows and the least number of rows",
     **dict.fromkeys(("data.corpus.encode_rows", "data.corpus.in_chunks"), "join pieces that have cases; cut lists: tests/test_corpus.py"),
     "training.optim.muon_groups": "sorts parameters, computes nothing",
+    "training.precision.FORMATS": "a constant",
+    "training.precision.choose_precision": "our own rule, stated in lesson 10",
+    **dict.fromkeys(("training.precision.Operation", "training.precision.OperationLog"), "write down what torch does"),
     **dict.fromkeys(("models.attention.real_keys", "models.attention.visible_keys"), "make the masks that the attention cases use"),
     **dict.fromkeys(("models.attention.check_share", "training.masking.check_ids", "training.masking.check_shapes"), "raises for bad input, computes nothing"),
     "models.bert.MicroBertConfig": "holds sizes, computes nothing",
