@@ -23,10 +23,21 @@ from transformers import (
     BertForMaskedLM,
     BertModel,
     DataCollatorWithFlattening,
+    LlamaConfig,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
     get_cosine_schedule_with_warmup,
     get_linear_schedule_with_warmup,
 )
+from transformers.activations import ACT2FN
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertLMPredictionHead
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaMLP,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+)
 
 from microbert_course import numpy_bert
 from microbert_course.data.corpus import document_numbers, pack, pad, positions_in, windows
@@ -54,6 +65,19 @@ from microbert_course.models.bert import (
     mean_pool,
 )
 from microbert_course.models.checkpoints import encoder_weight_names, to_transformers_config, weight_names
+from microbert_course.models.modern import (
+    GatedFeedForward,
+    ModernAttention,
+    ModernConfig,
+    ModernForMaskedLM,
+    ReluSquaredFeedForward,
+    RMSNorm,
+    RotaryPositions,
+    local_attention,
+    nearby_keys,
+    without_biases,
+)
+from microbert_course.models.modern_folders import modernbert_weight_names, to_modernbert_config
 from microbert_course.models.transformer import FeedForward, PostNorm, PreNorm, TransformerBlock
 from microbert_course.numpy_bert import encoder as numpy_encoder
 from microbert_course.numpy_bert.adamw import AdamW as NumpyAdamW
@@ -810,6 +834,113 @@ def forgetful_blocks(draw: Draw) -> Result:
 
 # --- the table
 
+# --- a modern encoder
+
+def their_angles(draw: Draw, x, position_ids, head_dim: int, theta: float):  # cos and sin, (batch, seq, head_dim) each
+    config = LlamaConfig(hidden_size=head_dim, num_attention_heads=1, rope_parameters={"rope_type": "default", "rope_theta": theta})
+    return LlamaRotaryEmbedding(config)(x, position_ids)
+
+
+def rotary(draw: Draw) -> Result:
+    batch, seq, head_dim, theta = draw.size(1, 4), draw.size(1, 17), 2 * draw.size(1, 16), draw.choice((10_000.0, 160_000.0))
+    query, key = draw.normal(batch, draw.size(1, 4), seq, head_dim), draw.normal(batch, draw.size(1, 4), seq, head_dim)
+    position_ids = draw.ids(0, 64 if draw.dtype == torch.bfloat16 else 8_192, batch, seq)
+    theirs = apply_rotary_pos_emb(query, key, *their_angles(draw, query, position_ids, head_dim, theta))
+    ours = RotaryPositions(head_dim, theta)(query, key, position_ids)
+    return differences(draw, ours, theirs, [(query, query), (key, key)])
+
+
+def windowed(draw: Draw) -> Result:
+    batch, num_heads, seq, head_dim, window = draw.size(1, 3), draw.size(1, 3), draw.size(1, 90), draw.size(1, 8), 2 * draw.size(1, 20)
+    query, key, value = (draw.normal(batch, num_heads, seq, head_dim) for _ in range(3))
+    kind, places = draw.choice(MASKS), torch.arange(seq)
+    mask = draw.mask(batch, seq) if kind in ("padding", "both") else None
+    seen = (places[:, None] - places).abs() <= window // 2
+    causal_or_padded = keys_seen(mask, seq, kind in ("causal", "both"))
+    seen = seen if causal_or_padded is None else seen & causal_or_padded
+    our_seen = nearby_keys(query, key, window, mask, kind in ("causal", "both"))
+    if not torch.equal(torch.ones_like(seen) if our_seen is None else our_seen.expand(seen.shape), seen):
+        return math.inf, math.inf
+    is_real = torch.ones(batch, 1, seq, 1) if mask is None else mask[:, None, :, None]  # what padding gathers has no meaning
+    theirs = F.scaled_dot_product_attention(query, key, value, seen | ~seen.any(-1, keepdim=True)) * is_real.to(draw.dtype)
+    ours = local_attention(query, key, value, window, mask, kind in ("causal", "both")) * is_real.to(draw.dtype)
+    return differences(draw, [ours], [theirs], [(leaf, leaf) for leaf in (query, key, value)])
+
+
+def rotary_attention(draw: Draw) -> Result:
+    batch, num_heads, seq, head_dim = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17), 2 * draw.size(2, 6)
+    ours = ModernAttention(num_heads * head_dim, num_heads, RotaryPositions(head_dim), is_causal=True)
+    ours = draw.shake(without_biases(ours))
+    config = LlamaConfig(hidden_size=num_heads * head_dim, num_attention_heads=num_heads, head_dim=head_dim, attn_implementation="sdpa")
+    theirs = LlamaAttention(config, 0).to(draw.dtype)
+    pairs = [(ours.qkv.weight, [part.weight for part in (theirs.q_proj, theirs.k_proj, theirs.v_proj)]), (ours.out.weight, theirs.o_proj.weight)]
+    copy(pairs)
+    x, position_ids = draw.normal(batch, seq, num_heads * head_dim), draw.ids(0, 50, batch, seq)
+    hidden = torch.zeros(seq, seq, dtype=draw.dtype).masked_fill(torch.ones(seq, seq, dtype=torch.bool).triu(1), torch.finfo(draw.dtype).min)
+    result, _ = theirs(x, their_angles(draw, x, position_ids, head_dim, 10_000.0), hidden[None, None])
+    return differences(draw, [ours(x, position_ids=position_ids)], [result], [(x, x), *pairs])
+
+
+def rms_norm(draw: Draw) -> Result:
+    hidden_size = draw.size(2, 24)
+    ours, theirs = draw.shake(RMSNorm(hidden_size)), LlamaRMSNorm(hidden_size, eps=1e-5).to(draw.dtype)
+    copy([(ours.weight, theirs.weight)])
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), hidden_size)
+    return differences(draw, [ours(x)], [theirs(x)], [(x, x), (ours.weight, theirs.weight)])
+
+
+def gated_feed_forward(draw: Draw) -> Result:
+    hidden_size, intermediate_size = 2 * draw.size(1, 12), draw.size(1, 48)
+    ours_name, theirs_name = draw.choice((("geglu", "gelu"), ("swiglu", "silu")))
+    ours = draw.shake(GatedFeedForward(hidden_size, intermediate_size, ours_name))
+    theirs = LlamaMLP(LlamaConfig(hidden_size=hidden_size, intermediate_size=intermediate_size, num_attention_heads=1, hidden_act=theirs_name, mlp_bias=True)).to(draw.dtype)
+    pairs = [(getattr(ours.gate_and_up, kind), [getattr(theirs.gate_proj, kind), getattr(theirs.up_proj, kind)]) for kind in ("weight", "bias")]
+    pairs += [(getattr(ours.down, kind), getattr(theirs.down_proj, kind)) for kind in ("weight", "bias")]
+    copy(pairs)
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), hidden_size)
+    return differences(draw, [ours(x)], [theirs(x)], [(x, x), *pairs])
+
+
+def squared_feed_forward(draw: Draw) -> Result:
+    hidden_size, intermediate_size = draw.size(1, 24), draw.size(1, 48)
+    ours = draw.shake(ReluSquaredFeedForward(hidden_size, intermediate_size))
+    theirs = nn.Sequential(nn.Linear(hidden_size, intermediate_size), ACT2FN["relu2"], nn.Linear(intermediate_size, hidden_size)).to(draw.dtype)
+    pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+    copy(pairs)
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), hidden_size)
+    return differences(draw, [ours(x)], [theirs(x)], [(x, x), *pairs])
+
+
+def modern_pair(draw: Draw):
+    "Our masked language model and theirs, their weights in pairs, and a batch."
+    num_heads = draw.size(1, 3)
+    config = ModernConfig(draw.size(12, 60), num_heads * 2 * draw.size(2, 4), draw.size(1, 5), num_heads, draw.size(4, 24), max_seq_len=600,
+                          bias=draw.choice((True, False)), window=draw.choice((None, 4, 16)), global_every=draw.size(1, 4))
+    theirs = ModernBertForMaskedLM(ModernBertConfig(**to_modernbert_config(config), attn_implementation="eager")).to(draw.dtype)
+    ours = draw.shake(ModernForMaskedLM(config))
+    pairs = named_pairs(ours, theirs, modernbert_weight_names(config))
+    batch, seq = draw.size(1, 3), draw.choice((draw.size(2, 40), draw.size(256, 300)))  # long rows go by blocks
+    inputs = {"input_ids": draw.ids(1, config.vocab_size, batch, seq), "attention_mask": draw.mask(batch, seq),
+              "position_ids": draw.ids(0, seq, batch, seq)}
+    return ours, theirs, pairs, inputs
+
+
+def modern_encoder(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = modern_pair(draw)
+    is_real = inputs["attention_mask"].bool()
+    used = [pair for pair, (name, _) in zip(pairs, ours.named_parameters(), strict=True)]
+    used = [(our, their) for our, their in used if any(our is parameter for parameter in ours.encoder.parameters())]
+    return differences(draw, [ours.encoder(**inputs)[is_real]], [theirs.model(**inputs).last_hidden_state[is_real]], used)
+
+
+def modern_masked_lm(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = modern_pair(draw)
+    is_real = inputs["attention_mask"].bool()
+    asked = is_real.flatten().nonzero()[:3, 0]
+    logits = theirs(**inputs).logits
+    return differences(draw, [ours(**inputs)[is_real], ours(**inputs, predict_at=asked)], [logits[is_real], logits.flatten(0, 1)[asked]], pairs)
+
+
 ALL = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 8e-2}  # one rounding is 1e-16, 6e-8 and 2e-3; many add up
 MODEL = {"float64": 1e-12, "float32": 5e-5}  # several layers of them
 FINE = {"float64": 1e-12, "float32": 2e-5}  # without bfloat16
@@ -817,6 +948,7 @@ EXACT = {NO_DTYPE: 0.0}
 CHANCE = {NO_DTYPE: 5.0}
 
 ANY_MASK = "1–4 rows of 2–17 tokens, 1–4 heads; no mask, padding, causal or both"
+MODERNS = "1–5 layers, 1–3 heads, windows, biases or none, rows of 2–300 tokens, padding, any positions"
 BERTS = "1–3 layers, 1–4 heads, rows of 2–10 tokens, padding, segments"
 
 CASES = (
@@ -890,6 +1022,18 @@ CASES = (
          "1–4 layers, every setting", memory_plan, {NO_DTYPE: 0.15}, "of the peak"),
     Case(("training.memory.Checkpointed",), "torch.utils.checkpoint", "a network with dropout", checkpointed, {"float64": 0.0, "float32": 0.0}),
     Case(("training.memory.checkpoint_blocks",), "the same model without it", "1–3 layers with dropout", forgetful_blocks, {"float64": 0.0, "float32": 0.0}),
+    Case(("models.modern.rotate", "models.modern.RotaryPositions"), "transformers' LlamaRotaryEmbedding, apply_rotary_pos_emb",
+         "1–4 heads each, head_dim 2–32, positions to 8,191, in bfloat16 to 63", rotary, ALL),
+    Case(("models.modern.local_attention", "models.modern.nearby_keys"), "F.scaled_dot_product_attention with the mask",
+         "rows of 1–90 tokens, windows of 2–40; no mask, padding, causal or both", windowed, ALL),
+    Case(("models.modern.ModernAttention",), "transformers' LlamaAttention", "1–4 heads, rows of 2–17 tokens, any positions, causal", rotary_attention, ALL),
+    Case(("models.modern.RMSNorm",), "transformers' LlamaRMSNorm", "widths 2–24", rms_norm, ALL | {"float64": 1e-6}),  # theirs computes in float32
+    Case(("models.modern.GatedFeedForward",), "transformers' LlamaMLP", "widths 2–24 and 1–48, SwiGLU or GeGLU, biases", gated_feed_forward, ALL),
+    Case(("models.modern.ReluSquaredFeedForward",), 'nn.Linear, ACT2FN["relu2"], nn.Linear', "widths 1–24 and 1–48", squared_feed_forward, ALL),
+    Case(("models.modern.ModernEncoder", "models.modern.ModernEmbeddings", "models.modern.modern_block", "models.modern.without_biases"),
+         "transformers' ModernBertModel", MODERNS, modern_encoder, {"float32": 1e-4}),  # theirs turns in float32, whatever the weights are
+    Case(("models.modern.ModernForMaskedLM",), "transformers.ModernBertForMaskedLM", f"{MODERNS}; everywhere and at three places",
+         modern_masked_lm, {"float32": 1e-4}),
 )
 
 EXEMPT = {  # name below microbert_course: why no outside library has it
@@ -917,6 +1061,9 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     **dict.fromkeys(("training.precision.Operation", "training.precision.OperationLog"), "write down what torch does"),
     **dict.fromkeys(("models.attention.real_keys", "models.attention.visible_keys"), "make the masks that the attention cases use"),
     **dict.fromkeys(("models.attention.check_share", "training.masking.check_ids", "training.masking.check_shapes"), "raises for bad input, computes nothing"),
+    **dict.fromkeys((f"models.modern.{name}" for name in ("GATES", "FEED_FORWARDS", "NORMS", "ASPECTS", "MODERN_SHAPES")), "a table"),
+    **dict.fromkeys(("models.modern.ModernConfig", "models.modern.make_norm"), "holds sizes and picks parts, computes nothing"),
+    **dict.fromkeys(("models.modern.count_parameters", "models.modern.shape_for"), "compared with the models that they describe: tests/test_modern.py"),
     "models.bert.MicroBertConfig": "holds sizes, computes nothing",
     "models.bert.fill_mask": "compared with transformers' pipeline in tests/test_bert.py",
     "training.masking.repeating_loss": "a bound derived in lesson 06, in no library",

@@ -248,7 +248,7 @@ class GatedFeedForward(nn.Module):
 
 
 class ReluSquaredFeedForward(FeedForward):
-    "Lesson 04's feed-forward with max(0, x)² for its GELU (So et al. 2021, §4.2)."
+    "Lesson 04's feed-forward with max(0, x)² for its GELU (So et al. 2021, §3)."
 
     def forward(
         self, hidden_states: Tensor,  # (batch, seq, hidden)
