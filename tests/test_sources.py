@@ -199,7 +199,7 @@ def test_hidden_files_of_a_folder_are_left_out(tmp_path):
     ("photo.txt", b"\x89PNG\r\n\0\0", ["binary file"]),
     ("model.bin", b"\0\1\2", ["binary file"]),
     ("paper.pdf", b"%PDF", ["no kind read here", ".jsonl"]),
-    ("old.txt", "fine\nd\u00e9j\u00e0 vu\n".encode("latin1"), ["line 2", "0xe9", "UTF-8"]),
+    ("old.txt", "fine\nd\u00e9j\u00e0 vu\n".encode("latin1"), ["line 2", "byte 6 of the file, 0xe9,", "UTF-8"]),
     ("table.csv", b"review,stars\nfine,4\n", ['no column "text"', "'review', 'stars'"]),
     ("header.csv", b"text,label\n", ["holds no rows"]),
     ("quote.csv", b'text\n"a"b\n', ["line 2", "not CSV"]),

@@ -204,9 +204,11 @@ class DataError(CourseError):
 # %% ../../nbs/1_foundations/01_text_as_data.ipynb #66ca10ee
 def _decoded(path: Path) -> str:
     try:
-        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): mend that or give another file") from None
+    start = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
+    raw = raw[start:]
     if not raw.strip():
         raise DataError(f"{path} is empty: put text into it or give another file")
     if b"\0" in raw:
@@ -215,14 +217,15 @@ def _decoded(path: Path) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8: "
+        raise DataError(f"{path}, line {line}: byte {error.start + start:,} of the file, 0x{raw[error.start]:02x}, is not UTF-8: "
                         f"if this is text, convert it, for example with `iconv -f latin1 -t utf-8`") from None
 
 
 def _read_txt(path: Path) -> Iterator[tuple[str, dict]]:
-    for number, line in enumerate(io.StringIO(_decoded(path), newline=None), 1):
+    text = _decoded(path)  # splitting it by hand copies a line once, however long it is
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         if line.strip():
-            yield f"line {number}", {"text": line.removesuffix("\n")}
+            yield f"line {number}", {"text": line}
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, dict]]:
