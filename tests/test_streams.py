@@ -2,16 +2,15 @@
 
 import gzip
 import json
-import subprocess
-import sys
+import tracemalloc
 
 import datasets
 import pytest
 
 from microbert_course.data import streams
-from microbert_course.data.corpus import is_held_out
+from microbert_course.data.corpus import in_chunks, is_held_out
 from microbert_course.data.sources import DataError, load
-from microbert_course.data.streams import MAX_TEXT, stream_texts, text_files
+from microbert_course.data.streams import stream_texts, text_files
 
 
 def complaint(source, **settings):
@@ -77,6 +76,7 @@ def test_the_two_parts_are_those_of_the_hash(tmp_path):
     ("empty.txt", b"", ["is empty"]),
     ("blank.txt", b" \n\n", ["is empty"]),
     ("photo.txt", b"fine\n\x89PNG\r\n\0\0", ["byte 11 is zero", "binary file"]),
+    ("late.txt", b"many fine lines\n" * 99_999 + b"\0\n", ["byte 1,599,984 is zero", "binary file"]),
     ("paper.pdf", b"%PDF", ["no kind read here", ".jsonl"]),
     ("old.txt", "fine\nd\u00e9j\u00e0 vu\n".encode("latin1"), ["line 2:", "byte 6 of the file", "0xe9", "UTF-8"]),
     ("mark.txt", "\ufefffine\n".encode() + b"\xff\n", ["line 2:", "byte 8 of the file", "0xff"]),
@@ -128,6 +128,16 @@ def test_a_long_text_comes_in_pieces_cut_at_white_space(tmp_path, monkeypatch):
     for name in ("a.txt", "b.jsonl"):
         pieces = [piece for piece in stream_texts(tmp_path / name) if piece not in ("short", "last")]
         assert "".join(pieces).split() == text.split() and max(map(len, pieces)) <= 64 and len(pieces) > 10
+        assert all(piece.endswith(" ") for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nlast\n", " "])
+def test_a_line_may_end_where_a_piece_does(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(streams, "MAX_TEXT", 64)
+    for num_chars in (63, 64, 65, 127, 128, 129, 192):
+        line = ("some words " * 20)[:num_chars]
+        (tmp_path / "a.txt").write_text(line + end)
+        assert " ".join(stream_texts(tmp_path / "a.txt")).split() == (line + end).split(), num_chars
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "語", "𝄞"])
@@ -160,30 +170,20 @@ def test_a_json_list_too_long_to_be_read_at_once_is_refused(tmp_path, monkeypatc
     assert "save it as .jsonl" in complaint(tmp_path / "a.json")
 
 
-PEAK = """
-import resource, sys
-import numpy
-from microbert_course.data.corpus import in_chunks
-from microbert_course.data.streams import stream_texts
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-total = sum(len(text) for chunk in in_chunks(stream_texts(sys.argv[1])) for text in chunk)
-print(total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="resource is a Unix thing")
 @pytest.mark.parametrize("word", ["word ", "語"])
 @pytest.mark.parametrize("megabytes", [32, pytest.param(256, marks=pytest.mark.slow)])
 def test_one_giant_line_is_read_in_bounded_memory(tmp_path, megabytes, word):
-    "40 MB more at the highest, whatever the length: a 256 MiB line read whole and decoded would take at least 512."
+    "30 MB at the highest (a chunk has 4 million characters, of up to 4 bytes), whatever the length; read whole, 32 MB take more than 64."
     with (tmp_path / "giant.txt").open("w", encoding="utf-8") as file:
         block = word * (2**20 // len(word.encode()))
         for _ in range(megabytes):
             file.write(block)
-    done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path / "giant.txt")], capture_output=True, text=True, check=True)
-    num_chars, peak = map(int, done.stdout.split())
+    tracemalloc.start()
+    num_chars = sum(len(text) for chunk in in_chunks(stream_texts(tmp_path / "giant.txt")) for text in chunk)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert num_chars == megabytes * len(block)
-    assert peak < 40e6 + 8 * MAX_TEXT
+    assert peak < 30e6
 
 
 def test_a_hub_name_is_streamed(monkeypatch):
