@@ -1,12 +1,14 @@
-"""Folders that are whole or do not exist: sealed with a manifest of sizes and hashes, and renamed when complete."""
+"""Folders that are whole or do not exist: sealed with a manifest of sizes, hashes and shapes, and renamed when complete."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from microbert_course.files import sync_folder
 
@@ -17,6 +19,7 @@ PARTIAL = ".partial"  # how the name of a folder ends that is still being writte
 @contextmanager
 def whole_folder(
     path: Path,  # must not exist yet
+    about: Mapping[str, object] | None = None,  # what the manifest says besides
 ) -> Iterator[Path]:  # an empty folder beside it
     """Fill the folder that this answers; at the end of the block it is sealed, flushed to the disk and renamed to `path`.
 
@@ -27,7 +30,7 @@ def whole_folder(
     partial.mkdir(parents=True)
     try:
         yield partial
-        _seal(partial)
+        seal(partial, about or {})
         partial.rename(path)
         sync_folder(path.parent)
     except BaseException:
@@ -35,24 +38,47 @@ def whole_folder(
         raise
 
 
-def _seal(folder: Path) -> None:
+def seal(folder: Path, about: Mapping[str, object]) -> None:
     "Flush every file to the disk and write down what they are, last of all."
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("r+b") as file:
             os.fsync(file.fileno())
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    with (folder / MANIFEST).open("w", encoding="utf-8", newline="\n") as file:
-        file.write(_manifest_text(files))
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path), **_shapes_in(path)}
+    with (folder / MANIFEST).open("wb") as file:
+        file.write(_manifest_bytes({**about, "files": files}))
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
 
 
-def _manifest_text(files: dict[str, dict]) -> str:
+def _manifest_bytes(content: dict) -> bytes:
     "The manifest as it stands in the file: it holds its own hash, so that it vouches for itself as well."
-    own = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return json.dumps({"files": files, "sha256_of_files": own}, indent=1) + "\n"
+    own = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return (json.dumps({**content, "sha256_of_this": own}, indent=1) + "\n").encode()
+
+
+def _shapes_in(path: Path) -> dict[str, object]:
+    "Shapes and dtypes of the arrays in a file, for people who read the manifest."
+    if path.suffix == ".npy":
+        array = np.load(path, mmap_mode="r")
+        return {"shape": list(array.shape), "dtype": str(array.dtype)}
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return {"shapes": {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}}
+    return {}
+
+
+def read_manifest(folder: Path) -> dict | None:  # None if it is missing or damaged
+    "What the manifest of a sealed folder says."
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        content = json.loads(raw)
+        del content["sha256_of_this"]
+        return content if _manifest_bytes(content) == raw else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def sha256(path: Path) -> str:
@@ -63,29 +89,29 @@ def sha256(path: Path) -> str:
 
 def damage(
     folder: Path,  # one that `whole_folder` wrote
-) -> str | None:  # what is wrong, as the end of a sentence; None = every byte is as it was written
-    "Read every file of the folder and compare it with the manifest."
-    try:
-        text = (folder / MANIFEST).read_bytes()
-        files = json.loads(text)["files"]
-        if text != _manifest_text(files).encode():
-            return f"{MANIFEST} is damaged"
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (ValueError, KeyError, TypeError, OSError):
-        return f"{MANIFEST} is damaged"
-    for name, expected in files.items():
+    check_hashes: bool = True,  # False compares sizes alone
+) -> str | None:  # what is wrong, to be put into a sentence; None = every byte is as it was written
+    "Compare the files of the folder with the manifest."
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return f"{MANIFEST} is {'damaged' if (folder / MANIFEST).exists() else 'missing'}"
+    for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-        if sha256(path) != expected["sha256"]:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {expected['bytes']:,}"
+        if check_hashes and sha256(path) != expected["sha256"]:
             return f"{name} holds other bytes than were written"
     return None
 
 
+def debris(parent: Path, name: str = "*") -> list[Path]:
+    "What is being written right now beside the folders of these names, or was left by writers that were killed."
+    return sorted(parent.glob(f".{name}.*{PARTIAL}"))
+
+
 def remove_debris(parent: Path, name: str = "*") -> None:
-    "Take away what killed writers left beside the folders of these names."
-    for path in parent.glob(f".{name}.*{PARTIAL}"):
+    "Take away what killed writers left; nobody must be writing there."
+    for path in debris(parent, name):
         shutil.rmtree(path, ignore_errors=True)

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from microbert_course import manifests
 from microbert_course.cli.main import main
 from microbert_course.data import cache, corpus
 from microbert_course.data.cache import (
@@ -18,9 +19,8 @@ from microbert_course.data.cache import (
     cached_rows,
     clear,
     code_version,
-    damage,
-    debris,
     entries,
+    fault_in,
     hash_texts,
     open_rows,
     tokens_dir,
@@ -30,6 +30,7 @@ from microbert_course.data.cache import (
 from microbert_course.data.corpus import encode_rows
 from microbert_course.data.wordpiece import WordCacheEncoder, train_wordpiece
 from microbert_course.errors import CourseError
+from microbert_course.manifests import damage, debris
 
 TEXTS = [f"review number {i} says the film was {'good' if i % 2 else 'bad'}" for i in range(300)]
 NUM_DAMAGES = 200 if os.environ.get("MICROBERT_TORTURE") else 40
@@ -114,7 +115,7 @@ def test_texts_that_change_between_two_readings_are_noticed(tokenizer):
         cached_rows("reviews", lambda: iter(readings.pop(0)), tokenizer, 16)
     with pytest.raises(CourseError, match="the texts are empty"):
         cached_rows("nothing", lambda: [], tokenizer, 16)
-    assert not entries() and not debris()
+    assert not entries() and not debris(tokens_dir())
 
 
 # --- arrays
@@ -142,7 +143,7 @@ def test_a_build_that_fails_leaves_nothing():
         build_once("x", {"a": 1}, fails)
     with pytest.raises(CourseError, match="nothing was written for x"):
         build_once("x", {"a": 1}, lambda folder: None)
-    assert not entries() and not debris()
+    assert not entries() and not debris(tokens_dir())
     assert build_once("x", {"a": 1}, numbers()).is_dir()
 
 
@@ -172,7 +173,7 @@ def test_of_eight_processes_one_builds_and_all_read_the_same():
     assert [errors for _, errors in said] == [""] * 8
     assert sum("builds" in output for output, _ in said) == 1
     assert {output.split()[-1] for output, _ in said} == {str(40 * sum(range(100)))}
-    assert not debris() and len(entries()) == 1
+    assert not debris(tokens_dir()) and len(entries()) == 1
 
 
 def test_a_builder_that_is_killed_leaves_debris_that_the_next_one_clears_away():
@@ -184,14 +185,14 @@ def test_a_builder_that_is_killed_leaves_debris_that_the_next_one_clears_away():
     victim.wait()
     output, errors = waiting.communicate(timeout=60)
     assert "builds" in output and errors == "" and victim.stdout.read() == ""
-    assert len(entries()) == 1 and not debris() and damage(entries()[0].folder, check_hashes=True) is None
+    assert len(entries()) == 1 and not debris(tokens_dir()) and damage(entries()[0].folder) is None
 
 
 def test_debris_is_never_taken_for_an_entry(capsys):
     (tokens_dir() / ".0123456789abcdef.12345678.partial").mkdir(parents=True)
-    assert entries() == [] and len(debris()) == 1
+    assert entries() == [] and len(debris(tokens_dir())) == 1
     assert main(["cache", "info"]) == 0 and "1 unfinished" in capsys.readouterr().out
-    assert main(["cache", "clear", "--all"]) == 0 and not debris()
+    assert main(["cache", "clear", "--all"]) == 0 and not debris(tokens_dir())
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
@@ -222,14 +223,14 @@ def test_every_random_damage_of_every_file_is_found(tokenizer):
         content = path.read_bytes()
         path.write_bytes(damaged(content, rng))
         cache._checked_here.clear()  # as in another process
-        fault = damage(folder)
-        found += fault is not None and (path.name in fault or cache.MANIFEST in fault)
+        fault = fault_in(folder)
+        found += fault is not None and (path.name in fault or manifests.MANIFEST in fault)
         path.write_bytes(content)
-        assert damage(folder, check_hashes=True) is None
+        assert damage(folder) is None
     assert found == NUM_DAMAGES
 
 
-@pytest.mark.parametrize("name", ["rows.npy", "manifest.json", "manifest.sha256"])
+@pytest.mark.parametrize("name", ["rows.npy", "manifest.json"])
 def test_a_missing_file_is_found(name):
     folder = build_once("x", {"a": 1}, numbers())
     (folder / name).unlink()
@@ -244,22 +245,22 @@ def test_a_damaged_entry_is_built_anew_and_it_is_said(capsys):
     cache._checked_here.clear()
     assert build_once("x", {"a": 1}, numbers(7)) == folder
     said = capsys.readouterr().err
-    assert said == "the cached ids of x are damaged (rows.npy has another content than its hash says): they are made anew\n"
-    assert open_rows(folder / "rows.npy").max() == 7 and not debris()
+    assert said == "the cached ids of x are damaged (rows.npy holds other bytes than were written): they are made anew\n"
+    assert open_rows(folder / "rows.npy").max() == 7 and not debris(tokens_dir())
 
 
 def test_sizes_are_compared_every_time_and_hashes_once_a_process(monkeypatch):
     folder = build_once("x", {"a": 1}, numbers())
     cache._checked_here.clear()
     read = []
-    plain = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda path: read.append(path.name) or plain(path))
+    plain = manifests.sha256
+    monkeypatch.setattr(manifests, "sha256", lambda path: read.append(path.name) or plain(path))
     for _ in range(3):
         build_once("x", {"a": 1}, numbers())
     assert read == ["rows.npy"]
     with (folder / "rows.npy").open("ab") as file:
         file.write(b"x")
-    assert "rows.npy has 529 bytes, not 528" in damage(folder)
+    assert fault_in(folder) == "rows.npy has 529 bytes instead of 528"
 
 
 def test_an_entry_that_was_put_back_is_looked_at_again():
@@ -268,8 +269,8 @@ def test_an_entry_that_was_put_back_is_looked_at_again():
     content = bytearray((folder / "rows.npy").read_bytes())
     content[-1] ^= 1
     (folder / "rows.npy").write_bytes(content)
-    os.utime(folder / cache.SEAL, (1, 1))
-    assert "rows.npy" in damage(folder)
+    os.utime(folder / manifests.MANIFEST, (1, 1))
+    assert "rows.npy" in fault_in(folder)
 
 
 # --- looking after it
@@ -290,7 +291,7 @@ def test_info_and_usage_say_what_there_is(capsys, monkeypatch):
 def test_verify_names_the_damaged_and_ends_with_1(capsys):
     whole, broken = (build_once("x", {"a": number}, numbers()) for number in range(2))
     (broken / "rows.npy").write_bytes(b"short")
-    assert {entry.folder: fault for entry, fault in verify()} == {whole: None, broken: "rows.npy has 5 bytes, not 528"}
+    assert {entry.folder: fault for entry, fault in verify()} == {whole: None, broken: "rows.npy has 5 bytes instead of 528"}
     assert main(["cache", "verify"]) == 1
     said = capsys.readouterr()
     assert f"{whole.name}  whole" in said.out and f"{broken.name}  DAMAGED: rows.npy has 5 bytes" in said.out
@@ -302,7 +303,7 @@ def test_verify_names_the_damaged_and_ends_with_1(capsys):
 def test_an_entry_whose_manifest_is_nonsense_is_listed_and_cleared(capsys):
     folder = build_once("x", {"a": 1}, numbers())
     for nonsense in (b"", b"[]", b"{}", b"\xff", json.dumps({"files": {"a": {"shape": []}}, "made_from": 1}).encode()):
-        (folder / cache.MANIFEST).write_bytes(nonsense)
+        (folder / manifests.MANIFEST).write_bytes(nonsense)
         assert [entry.made_from for entry in entries()] == [""]
         assert main(["cache", "usage"]) == 0 and main(["cache", "verify"]) == 1
     assert "its manifest cannot be read" in capsys.readouterr().out
@@ -342,7 +343,7 @@ def test_what_another_process_builds_is_not_cleared():
     builder = start(300)
     assert builder.stdout.readline() == "builds\n"
     clear(everything=True)
-    assert len(debris()) == 1
+    assert len(debris(tokens_dir())) == 1
     output, errors = builder.communicate(timeout=60)
     assert errors == "" and output.split() == [str(40 * sum(range(300)))] and len(entries()) == 1
 

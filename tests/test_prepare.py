@@ -12,9 +12,10 @@ from microbert_course.data.cache import entries
 from microbert_course.data.sources import load
 from microbert_course.errors import CourseError
 from microbert_course.training import prepare
+from microbert_course.training.build import make_model
 from microbert_course.training.prepare import PackedData, StreamedData, learn_tokenizer, open_prepared, prepare_data
 from microbert_course.training.presets import preset
-from microbert_course.training.run import make_model, pretrain
+from microbert_course.training.run import pretrain
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_a_cache_entry_trains_on_another_machine(config, tmp_path):
     with pytest.raises(CourseError, match="have max_seq_len 32 and the run 24"):
         open_prepared(elsewhere, dataclasses.replace(config, max_seq_len=24))
     (elsewhere / "about.json").write_text(json.dumps({"max_seq_len": 24, "layout": "first"}))
-    with pytest.raises(CourseError, match="cannot be used: about.json has .* bytes, not .*; prepare them again"):
+    with pytest.raises(CourseError, match="cannot be used: about.json has .* bytes instead of .*; prepare them again"):
         open_prepared(elsewhere, config)
 
 

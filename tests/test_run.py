@@ -147,7 +147,7 @@ def test_five_kills_in_a_row_with_a_single_checkpoint(undisturbed, tmp_path, pre
 def test_resume_latest_passes_over_a_damaged_checkpoint_with_one_line(data, tmp_path, capsys):
     config = small_config(num_steps=9)
     whole = outcome(pretrain(config, tmp_path / "whole", data=data, progress=False).folder)
-    interrupt(config, tmp_path / "run", data, at=8)
+    interrupt(config, tmp_path / "run", data, at=5)
     newest = max((tmp_path / "run.partial" / "checkpoints").iterdir())
     content = bytearray((newest / "model.safetensors").read_bytes())
     content[-5] ^= 1
@@ -159,19 +159,34 @@ def test_resume_latest_passes_over_a_damaged_checkpoint_with_one_line(data, tmp_
 
 
 def test_resume_does_not_begin_anew_where_all_checkpoints_are_damaged(data, tmp_path):
-    interrupt(small_config(), tmp_path / "run", data, at=5)
+    interrupt(small_config(), tmp_path / "run", data, at=2)
     (tmp_path / "run.partial" / "checkpoints" / "step-00000003" / "state.json").unlink()
     with pytest.raises(CourseError, match="no checkpoint in .* can be used: restore one, or begin anew with --overwrite"):
         pretrain(small_config(), tmp_path / "run", data=data, progress=False, resume="latest")
 
 
 def interrupt(config, folder, data, at):
-    "Ctrl-C when the evaluation after update `at` is done."
+    "Ctrl-C when all is written after the evaluation of step `at`."
     def stop(model, score):
         if score["step"] == at:
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         pretrain(config, folder, data=data, progress=False, on_evaluation=stop)
+
+
+def test_a_run_killed_before_its_folder_got_its_name_is_finished(data, tmp_path):
+    whole = outcome(pretrain(small_config(), tmp_path / "whole", data=data, progress=False).folder)
+    interrupt(small_config(), tmp_path / "run", data, at=5)
+    again = pretrain(small_config(), tmp_path / "run", data=data, progress=False, resume="latest")
+    assert again.folder.exists() and differences(outcome(again.folder), whole) == []
+
+
+@pytest.mark.parametrize("kernel", ["math", "flash", "efficient"])
+def test_any_kernel_can_be_asked_for(data, tmp_path, capfd, kernel):
+    "One that does not run here is replaced, and the log says why."
+    run = pretrain(small_config(attention=kernel, num_steps=3), tmp_path / "run", data=data, progress=False)
+    ran = json.loads((run.folder / "training.json").read_text())["about"]["attention_kernel"]
+    assert ran == kernel or f"attention {kernel} does not run here (" in capfd.readouterr().err
 
 
 def test_resume_with_nothing_there_begins(data, tmp_path, capsys):
@@ -187,14 +202,14 @@ def test_resume_with_nothing_there_begins(data, tmp_path, capsys):
     ({"batch_size": 16}, "batch_size is 16 and was 8 in the checkpoint"),
 ])
 def test_a_checkpoint_of_other_settings_is_refused(data, tmp_path, changes, message):
-    interrupt(small_config(), tmp_path / "run", data, at=5)
+    interrupt(small_config(), tmp_path / "run", data, at=2)
     with pytest.raises(CourseError, match=message):
         pretrain(small_config(**changes), tmp_path / "run", data=data, progress=False, resume="latest")
     assert list((tmp_path / "run.partial" / "checkpoints").glob("step-*"))  # still there
 
 
 def test_a_checkpoint_of_other_texts_is_refused(data, tmp_path):
-    interrupt(small_config(), tmp_path / "run", data, at=5)
+    interrupt(small_config(), tmp_path / "run", data, at=2)
     other = loop.PretrainData(data.tokenizer, data.train_ids[::-1].copy(), data.validation_ids)
     with pytest.raises(CourseError, match="the texts or the tokenizer are not those of the checkpoint"):
         pretrain(small_config(), tmp_path / "run", data=other, progress=False, resume="latest")
@@ -203,12 +218,12 @@ def test_a_checkpoint_of_other_texts_is_refused(data, tmp_path):
 def test_a_checkpoint_of_another_version_is_refused(data, tmp_path):
     from microbert_course import manifests
 
-    interrupt(small_config(), tmp_path / "run", data, at=5)
+    interrupt(small_config(), tmp_path / "run", data, at=2)
     newest = max((tmp_path / "run.partial" / "checkpoints").iterdir())
     state = json.loads((newest / "state.json").read_text())
     (newest / "state.json").write_text(json.dumps({**state, "format": 99}))
     (newest / "manifest.json").unlink()
-    manifests._seal(newest)
+    manifests.seal(newest, {})
     with pytest.raises(CourseError, match="has format 99 and this version of the course reads 1"):
         pretrain(small_config(), tmp_path / "run", data=data, progress=False, resume="latest")
 

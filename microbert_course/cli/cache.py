@@ -14,9 +14,10 @@ class Info:
 
     def run(self) -> None:
         "Print a line or two."
-        from microbert_course.data.cache import debris, entries, tokens_dir
+        from microbert_course.data.cache import entries, tokens_dir
+        from microbert_course.manifests import debris
 
-        known, unfinished = entries(), debris()
+        known, unfinished = entries(), debris(tokens_dir())
         print(f"{tokens_dir()}\n{counted(known)}, {sum(entry.num_bytes for entry in known) / 1e6:,.1f} MB")
         if unfinished:
             print(f"{len(unfinished)} unfinished: being built now, or left by a run that was killed; `microbert cache clear --all` removes the latter")

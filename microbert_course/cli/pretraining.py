@@ -94,7 +94,7 @@ class Presets:
         "Print the table."
         import torch
 
-        from microbert_course.training.run import make_model
+        from microbert_course.training.build import make_model
 
         print(f"{'name':8} {'blocks':7} {'shape':32} {'text as':22} {'precision':9} {'rows':>5} {'steps':>7} {'parameters':>12} {'with head':>12}")
         for name, config in PRESETS.items():

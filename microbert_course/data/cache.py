@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microbert_course.errors import CourseError
+from microbert_course.manifests import MANIFEST, PARTIAL, damage, debris, read_manifest, remove_debris, whole_folder
 from microbert_course.paths import cache_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MANIFEST, SEAL = "manifest.json", "manifest.sha256"  # the manifest has the hash of every file, the seal that of the manifest
 NAME_LENGTH = 16   # hexadecimal digits of an entry's name; its manifest has all that went into it
-_checked_here: dict[Path, int] = {}  # entries whose hashes this process has compared: folder, time of its seal
+_checked_here: dict[Path, int] = {}  # entries whose hashes this process has compared: folder, time of its manifest
 
 
 # --- what an entry depends on
@@ -90,10 +90,10 @@ def build_once(
     Raises: CourseError if the cache cannot be written, or `build` leaves the folder empty; and whatever `build` raises, nothing left behind."""
     content = {name: str(value) for name, value in sorted(key.items())}
     folder = tokens_dir() / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:NAME_LENGTH]
-    if folder.is_dir() and damage(folder) is None:
+    if folder.is_dir() and fault_in(folder) is None:
         return folder
     with _locked(folder.name):
-        fault = damage(folder) if folder.is_dir() else None
+        fault = fault_in(folder) if folder.is_dir() else None
         if fault:
             print(f"the cached ids of {made_from} are damaged ({fault}): they are made anew", file=sys.stderr)
             _remove(folder)
@@ -104,19 +104,26 @@ def build_once(
 
 def _build(folder: Path, made_from: str, content: dict[str, str], build: Callable[[Path], None]) -> None:
     "Fill a folder beside the final one, seal it, rename it. The lock is held."
-    _remove_debris(folder.name)
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
-    partial.mkdir()
-    try:
+    remove_debris(folder.parent, folder.name)
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with whole_folder(folder, {"made_from": made_from, "created": created, "key": content}) as partial:
         build(partial)
         if not any(partial.iterdir()):
             raise CourseError(f"nothing was written for {made_from}: `build` must put files into the folder that it is given")
-        write_manifest(partial, {"made_from": made_from, "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "key": content})
-        partial.rename(folder)
-        _flush_folder(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    _checked_here[folder] = (folder / SEAL).stat().st_mtime_ns  # the hashes are minutes old at most, and made from these files
+    _checked_here[folder] = _sealed_at(folder)  # the hashes are minutes old at most, and made from these files
+
+
+def fault_in(folder: Path) -> str | None:  # None = nothing is wrong
+    "What is damaged in an entry: sizes are compared always, every byte once per process."
+    is_known = (folder / MANIFEST).exists() and _checked_here.get(folder) == _sealed_at(folder)
+    fault = damage(folder, check_hashes=not is_known)
+    if fault is None:
+        _checked_here[folder] = _sealed_at(folder)
+    return fault
+
+
+def _sealed_at(folder: Path) -> int:
+    return (folder / MANIFEST).stat().st_mtime_ns
 
 
 @contextmanager
@@ -136,15 +143,9 @@ def _locked(name: str, timeout_s: float = -1) -> Iterator[None]:  # -1 = wait fo
         yield
 
 
-def _remove_debris(name: str) -> None:
-    "What killed builders of this entry left behind; whoever calls has its lock, so nobody is at work on it."
-    for partial in tokens_dir().glob(f".{name}.*.partial"):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def _remove(folder: Path) -> None:
     "An entry is gone at once, by its name; its files follow."
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{PARTIAL}")
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -219,81 +220,6 @@ def cached_rows(
     return open_rows(build_once(made_from, key, build) / "rows.npy")
 
 
-# --- manifests
-
-def write_manifest(folder: Path, about: Mapping[str, object]) -> None:
-    "Seal a folder: size and hash of every file, and what else there is to say; all flushed to the disk."
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        _flush(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path), **_array_in(path)}
-    manifest = (json.dumps({**about, "files": files}, indent=1, ensure_ascii=False) + "\n").encode()
-    for name, content in ((MANIFEST, manifest), (SEAL, _seal(manifest))):
-        (folder / name).write_bytes(content)
-        _flush(folder / name)
-    _flush_folder(folder)
-
-
-def damage(
-    folder: Path,
-    check_hashes: bool | None = None,  # None = if this process has not done so since the folder was sealed
-) -> str | None:  # the first file that is not as it was sealed, and how; None if all are
-    "Compare a sealed folder with its manifest: sizes always, every byte the first time."
-    try:
-        manifest, seal = (folder / MANIFEST).read_bytes(), (folder / SEAL).read_bytes()
-    except OSError as error:
-        return f"{Path(error.filename).name} cannot be read ({error.strerror})"
-    if seal != _seal(manifest):
-        return f"{MANIFEST} has another content than {SEAL} says"
-    sealed_at = (folder / SEAL).stat().st_mtime_ns
-    if check_hashes is None:
-        check_hashes = _checked_here.get(folder) != sealed_at
-    for name, known in json.loads(manifest)["files"].items():
-        path = folder / name
-        try:
-            if path.stat().st_size != known["bytes"]:
-                return f"{name} has {path.stat().st_size:,} bytes, not {known['bytes']:,}"
-            if check_hashes and _sha256(path) != known["sha256"]:
-                return f"{name} has another content than its hash says"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-    if check_hashes:
-        _checked_here[folder] = sealed_at
-    return None
-
-
-def _seal(manifest: bytes) -> bytes:
-    return hashlib.sha256(manifest).hexdigest().encode() + b"\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _array_in(path: Path) -> dict[str, object]:
-    "Shape and dtype of an .npy file, for people who read the manifest."
-    if path.suffix != ".npy":
-        return {}
-    array = open_rows(path)
-    return {"shape": list(array.shape), "dtype": str(array.dtype)}
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    "The names in a folder, too, survive a power cut; Windows sees to that by itself."
-    if os.name != "nt":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 # --- looking after the cache
 
 @dataclass(frozen=True)
@@ -326,23 +252,17 @@ def entries() -> list[Entry]:
 
 def _entry(folder: Path) -> Entry:
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        num_rows = sum(file.get("shape", [0])[0] for file in manifest["files"].values())
-        return Entry(folder, str(manifest["made_from"]), num_rows, num_bytes, datetime.datetime.fromisoformat(manifest["created"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):  # damaged in any way: `verify` says how
+    manifest = read_manifest(folder)
+    if manifest is None:  # `verify` says how it is damaged
         return Entry(folder, "", 0, num_bytes, None)
-
-
-def debris() -> list[Path]:
-    "What is being built right now, or was left by a builder that was killed."
-    return sorted(tokens_dir().glob(".*.partial"))
+    num_rows = sum(file.get("shape", [0])[0] for file in manifest["files"].values())
+    return Entry(folder, manifest["made_from"], num_rows, num_bytes, datetime.datetime.fromisoformat(manifest["created"]))
 
 
 def verify() -> Iterator[tuple[Entry, str | None]]:  # an entry and what is damaged in it, None if nothing is
     "Read every byte of every entry."
     for entry in entries():
-        yield entry, damage(entry.folder, check_hashes=True)
+        yield entry, damage(entry.folder)
 
 
 def clear(
@@ -366,7 +286,7 @@ def clear(
     if older_than is not None:
         chosen = [entry for entry in chosen if entry.age_days > older_than]
     if everything:
-        for partial in debris():
+        for partial in debris(tokens_dir()):
             _if_free(partial.name.split(".")[1], lambda partial=partial: shutil.rmtree(partial, ignore_errors=True))
     return [entry for entry in chosen if _if_free(entry.name, lambda entry=entry: _remove(entry.folder))]
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from microbert_course.data import corpus, sources, streams, wordpiece
-from microbert_course.data.cache import build_once, code_version, damage, hash_texts, open_rows, write_rows
+from microbert_course.data.cache import build_once, code_version, fault_in, hash_texts, open_rows, write_rows
 from microbert_course.errors import CourseError
 from microbert_course.training.loop import Batch, PretrainData
 from microbert_course.training.presets import PretrainConfig
@@ -67,7 +67,7 @@ def open_prepared(folder: Path, config: PretrainConfig) -> PretrainData:
     """The rows in a folder that `prepare_data` wrote here or elsewhere.
 
     Raises: CourseError if the folder is damaged, or its rows are not as long, or not laid out, as the configuration says."""
-    if fault := damage(folder):
+    if fault := fault_in(folder):
         raise CourseError(f"the prepared texts in {folder} cannot be used: {fault}; prepare them again")
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     for name in ("max_seq_len", "layout"):

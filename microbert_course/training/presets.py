@@ -50,8 +50,8 @@ class PretrainConfig:
     max_grad_norm: float = 1.0  # longer gradients are shortened to this
     # how it is run
     seed: int = 0  # weights, order and masks
-    eval_every: int = 200  # updates between two looks at the validation texts
-    save_every: int = 0  # updates between two checkpoints; 0 = one after each look at the validation texts
+    eval_every: int = 200  # updates between two looks at the validation texts; a checkpoint is saved after each
+    save_every: int = 0  # updates between two further checkpoints; 0 = none
     keep_checkpoints: int = 2  # how many stay; older ones go once a new one is verified
     log_every: int = 0  # updates between two log lines; 0 = as eval_every
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "no"  # number format of the large products

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,31 +22,26 @@ from microbert_course import __version__
 from microbert_course.data.licences import licence_of
 from microbert_course.errors import CourseError
 from microbert_course.files import interrupt_afterwards
-from microbert_course.models.attention import MultiHeadAttention
 from microbert_course.models.bert import MicroBertForMaskedLM
-from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
-from microbert_course.models.transformer import TransformerBlock
+from microbert_course.training.build import make_model, num_block_parameters, prepare_blocks
 from microbert_course.training.checkpoints import Checkpoint
 from microbert_course.training.kernels import BACKENDS, choose_kernel
 from microbert_course.training.loop import (
-    Batch,
     PretrainData,
     Training,
     build_model,
     evaluate,
     evaluation_batches,
-    seed_for,
     unigram_loss,
 )
 from microbert_course.training.masking import unigram_log_probs
-from microbert_course.training.memory import check_fits, checkpoint_blocks
+from microbert_course.training.memory import check_fits
 from microbert_course.training.precision import choose_precision
 from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import MAY_CHANGE, PretrainConfig
 from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import RunLog
-from microbert_course.training.speed import DocumentAttention
-from microbert_course.training.state import all_finite, restore, snapshot
+from microbert_course.training.state import all_finite, plain_model, restore, snapshot
 
 
 @dataclass
@@ -164,10 +160,7 @@ def train(
                                   len(data.tokenizer.all_special_ids))
     check_memory(config, len(data.tokenizer), accelerator)
     model = make_model(config, len(data.tokenizer), log_probs)
-    if config.checkpointing:
-        checkpoint_blocks(model)
-    for block in blocks_of(model) if config.compile else ():
-        block.compile()
+    prepare_blocks(model, config)
     training = Training(model, data, config, accelerator)
     place = [{"num_updates": 0, "history": {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": [], "skipped": []}}]
     if checkpoint:
@@ -183,22 +176,27 @@ def train(
     if accelerator.is_main_process:
         run.describe(config, data.tokenizer, about)
     accelerator.init_trackers("tensorboard", config={name: value for name, value in {**asdict(config), **about}.items() if value is not None})
+    digest = fingerprint(data)
     log = RunLog(config, accelerator, place["history"], num_block_parameters(model),
                  place.get("spent_s", 0.0), place.get("tokens", 0), progress, place["num_updates"])
     try:
         for step in range(place["num_updates"], config.num_steps):
-            with kernel:
+            with kernel():
                 log.add(training.update(step))
             done, spent = step + 1, log.budget_spent()
             is_last = done == config.num_steps or spent is not None
-            if done % config.eval_every == 0 or is_last:
+            is_look = done % config.eval_every == 0 or is_last
+            if is_look:
                 log.flush()
                 with log.paused():
-                    look(training, run, log, questions, on_evaluation, step)
-            if done % (config.save_every or config.eval_every) == 0 or is_last:
+                    model = plain_model(training)
+                    log.evaluated(step, evaluate(model, questions, accelerator))
+            if is_look or (config.save_every and done % config.save_every == 0):
                 log.flush()
-                with log.paused():
-                    save(training, run, log, done)
+                with log.paused(), interrupt_afterwards():  # the state for readers and the one to go on from belong together
+                    keep(training, run, log, done, digest, model if is_look else None)
+            if is_look and on_evaluation and accelerator.is_main_process:
+                on_evaluation(model, log.history["validation"][-1])
             if spent:
                 if log.speaks:
                     log.bar.write(f"the run ends after {done:,} updates: {spent}")
@@ -207,81 +205,40 @@ def train(
         log.bar.close()
     for tracker in accelerator.trackers:
         tracker.finish()  # Windows renames no folder in which a file is open
-    plain = plain_model(training)
+    model = plain_model(training)
     if accelerator.is_main_process:
         run.finish()
     accelerator.wait_for_everyone()
-    return RunResult(run.final, plain.eval().cpu(), data.tokenizer, log.history)
+    return RunResult(run.final, model.eval().cpu(), data.tokenizer, log.history)
 
 
-def num_block_parameters(model: torch.nn.Module) -> int:
-    "Numbers in the blocks: those that every token meets."
-    return sum(parameter.numel() for block in blocks_of(model) for parameter in block.parameters())
-
-
-def blocks_of(model: torch.nn.Module) -> list[TransformerBlock]:
-    "The blocks of any model of this course, in order."
-    return [module for module in model.modules() if isinstance(module, TransformerBlock)]
-
-
-def look(training: Training, run: RunFolder, log: RunLog, questions: list[Batch], on_evaluation: Callable | None, step: int) -> None:
-    "Ask the validation questions, and leave the newest state for readers; every process must call this."
-    model = plain_model(training)
-    log.evaluated(step, evaluate(model, questions, training.accelerator))
-    if training.accelerator.is_main_process:
-        with interrupt_afterwards():
-            run.show(model, log.history)
-        if on_evaluation:
-            on_evaluation(model, log.history["validation"][-1])
-
-
-def save(training: Training, run: RunFolder, log: RunLog, num_updates: int) -> None:
-    """Write a checkpoint; every process must call this.
+def keep(
+    training: Training,
+    run: RunFolder,
+    log: RunLog,
+    num_updates: int,
+    digest: str,  # of the data
+    model: MicroBertForMaskedLM | None,  # after a look: the state for readers
+) -> None:
+    """Write a checkpoint and, after a look, the state for readers; every process must call this.
 
     Raises: CourseError, before anything is written, if a weight is no number."""
+    config, accelerator, scaler = training.config, training.accelerator, training.accelerator.scaler
     tensors = snapshot(training)
-    scaler = training.accelerator.scaler
-    values = {"config": asdict(training.config), "history": log.history, "spent_s": log.elapsed_s, "tokens": log.tokens,
-              "data": fingerprint(training.data), "version": __version__, "processes": training.accelerator.num_processes,
-              "scaler": scaler.state_dict() if scaler is not None else None}
-    if training.accelerator.is_main_process:
+    if accelerator.is_main_process:
         if not all_finite(tensors):
             raise CourseError(f"after {num_updates} updates a weight is no number, and no such checkpoint is written: "
-                              f"lower the learning rate (now {training.config.learning_rate:g})")
-        with interrupt_afterwards():
-            run.checkpoints.save(Checkpoint(num_updates, tensors, values))
-    training.accelerator.wait_for_everyone()
-
-
-def make_model(config: PretrainConfig, vocab_size: int, log_probs: torch.Tensor | None = None) -> MicroBertForMaskedLM | ModernForMaskedLM:
-    "A fresh model of the configured shape and blocks; log_probs (vocab,) are the start of its output bias."
-    if config.blocks == "bert":
-        return build_model(config, vocab_size, log_probs, DocumentAttention if config.layout == "packed" else MultiHeadAttention)
-    torch.manual_seed(seed_for(config.seed, "weights"))
-    model = ModernForMaskedLM(ModernConfig(
-        vocab_size=vocab_size, hidden_size=config.hidden_size, num_layers=config.num_layers, num_heads=config.num_heads,
-        intermediate_size=config.intermediate_size, max_seq_len=config.max_seq_len, dropout=config.dropout,
-        initializer_range=config.initializer_range))
-    if log_probs is not None:
-        with torch.no_grad():
-            model.head.bias.copy_(log_probs.clamp(min=-20))  # as in build_model
-    return model
-
-
-def plain_model(training: Training) -> MicroBertForMaskedLM:
-    "The model without the wrappers of distribution; whole on every process where it was spread over them."
-    if not training.accelerator.is_fsdp2:
-        return training.accelerator.unwrap_model(training.objective, keep_torch_compile=False).model
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-    weights = get_model_state_dict(training.objective, options=StateDictOptions(full_state_dict=True))
-    model = make_model(training.config, len(training.data.tokenizer)).to(training.accelerator.device)
-    model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
-    return model
+                              f"lower the learning rate (now {config.learning_rate:g})")
+        if model is not None:
+            run.show(model, log.history)
+        values = {"config": asdict(config), "history": log.history, "spent_s": log.elapsed_s, "tokens": log.tokens, "data": digest,
+                  "version": __version__, "processes": accelerator.num_processes, "scaler": scaler.state_dict() if scaler is not None else None}
+        run.checkpoints.save(Checkpoint(num_updates, tensors, values))
+    accelerator.wait_for_everyone()
 
 
 def describe(config: PretrainConfig, model: MicroBertForMaskedLM, accelerator: Accelerator, vocab_size: int):
-    "The block under which attention runs with the chosen kernel; what a run is made of, for its log."
+    "What makes the block under which attention runs with the chosen kernel; what a run is made of, for its log."
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
     name, reason = choose_kernel(config.attention, accelerator.device, dtype, config.hidden_size // config.num_heads, with_mask=True)
     if reason and accelerator.is_main_process:
@@ -293,7 +250,7 @@ def describe(config: PretrainConfig, model: MicroBertForMaskedLM, accelerator: A
              "token_budget": config.max_tokens or config.num_steps * config.batch_size * config.max_seq_len,
              "attention_kernel": name, "device": device, "processes": accelerator.num_processes,
              "precision": accelerator.mixed_precision, "licence": licence_of(config.data)}
-    return (nullcontext() if config.attention == "auto" else sdpa_kernel(BACKENDS[name])), about
+    return (nullcontext if config.attention == "auto" else partial(sdpa_kernel, BACKENDS[name])), about
 
 
 def fingerprint(data: PretrainData) -> str:

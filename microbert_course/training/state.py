@@ -5,12 +5,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
 
 from microbert_course.errors import CourseError
+from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.training.build import make_model
 from microbert_course.training.loop import Training
 
 
@@ -69,3 +72,13 @@ def check_fits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def all_finite(state: dict[str, dict[str, Tensor]]) -> bool:
     "Whether every number in it is one."
     return all(bool(torch.isfinite(tensor).all()) for tensors in state.values() for tensor in tensors.values())
+
+
+def plain_model(training: Training) -> MicroBertForMaskedLM:
+    "The model without the wrappers of distribution; whole on every process where it was spread over them."
+    if not training.accelerator.is_fsdp2:
+        return training.accelerator.unwrap_model(training.objective, keep_torch_compile=False).model
+    weights = get_model_state_dict(training.objective, options=StateDictOptions(full_state_dict=True))
+    model = make_model(training.config, len(training.data.tokenizer)).to(training.accelerator.device)
+    model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
+    return model
