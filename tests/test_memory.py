@@ -15,13 +15,16 @@ from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM, bert_block
 from microbert_course.training.memory import (
     CARDS,
+    CONTEXT_BYTES,
     MARGIN,
     Checkpointed,
     MemoryMeter,
+    MemoryPlan,
     block_activations,
     check_fits,
     checkpoint_blocks,
     fits,
+    keeps_scores,
     largest_batch,
     measured_peak,
     parse_bytes,
@@ -281,6 +284,20 @@ def test_the_update_needs_sixteen_bytes_a_parameter():
             plan = plan_moments(config, 1)[-1]
             standing = plan.parameters + plan.gradients + plan.optimizer
             assert standing == 16 * MicroBertForMaskedLM(config).num_parameters()
+
+
+def test_a_plan_adds_up_and_a_meter_of_tensors_does_not_see_the_context():
+    plan = MemoryPlan("then", *(10**power for power in range(10)))
+    assert plan.total == 1_111_111_111 and plan.allocated == 111_111_111
+    assert list(plan.parts)[0] == "parameters" and list(plan.parts)[-1] == "context"
+    for device, context in CONTEXT_BYTES.items():
+        assert plan_memory(V4, 1, device=device).total - plan_memory(V4, 1, device=device).allocated == context
+
+
+def test_the_cpus_fused_attention_knows_no_dropout_and_a_gpus_does():
+    dropping = replace(V4, dropout=0.1)
+    assert [keeps_scores(config, "fused", device) for config in (V4, dropping) for device in ("cuda", "cpu")] == [False, False, False, True]
+    assert keeps_scores(V4, "math", "cuda")
 
 
 def test_what_should_cost_more_does_and_what_should_cost_less_does():
