@@ -61,7 +61,7 @@ def synthetic_data(config: PretrainConfig, num_rows: int) -> PretrainData:
 
 def accelerator_for(precision: str, device: str) -> Accelerator:
     "One for this precision, whatever was there before."
-    AcceleratorState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)  # also which kind of distribution, or FSDP is not set up a second time
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
@@ -163,7 +163,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def launch(file: str, num_gpus: int, arguments: argparse.Namespace, folder: Path) -> dict:
-    "One launch through a file of configs/accelerate; what its first process found."
+    "One launch through a file of configs/accelerate; what its first process found, nothing if it failed, which is said."
     more = ["--num_processes", str(num_gpus)] if file in ("fsdp-8", "cpu-2proc") else []
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate" / f"{file}.yaml"), *more,
                __file__, "--worker", str(folder), "--gpus", str(num_gpus), "--shapes", *arguments.shapes, "--device", arguments.device,
@@ -172,7 +172,8 @@ def launch(file: str, num_gpus: int, arguments: argparse.Namespace, folder: Path
                    **({"ACCELERATE_USE_CPU": "true"} if arguments.device == "cpu" else {})}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+        print(f"{' '.join(command)} FAILED\n{done.stderr[-4000:]}", file=sys.stderr)
+        return {"rows": [], "differences": [], "device": "", "failed": file}
     found = json.loads((folder / "found.json").read_text())
     for row in found["rows"] + found["differences"]:
         row |= {"gpus": num_gpus, "launch": file}
@@ -205,11 +206,12 @@ def main() -> None:
     numbers = sorted({1, *(arguments.gpus or [n for n in (1, 2, 4, 8) if is_cpu or n <= torch.cuda.device_count()])})
     files = [("cpu" if number == 1 else "cpu-2proc") if is_cpu else f"gpu-{number}" for number in numbers]
     launches = list(zip(files, numbers, strict=True)) + ([("fsdp-8", numbers[-1])] if not is_cpu and len(numbers) > 1 else [])
-    rows, differences, device = [], [], ""
+    rows, differences, device, failed = [], [], "", []
     with tempfile.TemporaryDirectory() as folder:
         for file, number in launches:
             found = launch(file, number, arguments, Path(folder))
-            rows, differences, device = rows + found["rows"], differences + found["differences"], found["device"]
+            rows, differences, device = rows + found["rows"], differences + found["differences"], device or found["device"]
+            failed += [found["failed"]] if "failed" in found else []
             print(f"{file} on {number}: {time.monotonic() - begun:.0f} s so far", file=sys.stderr, flush=True)
     alone = {(row["shape"], row["accumulation"]): row["tokens_per_s"] for row in rows if row["gpus"] == 1}
     for row in rows:
@@ -221,6 +223,8 @@ def main() -> None:
     if arguments.json:
         figures = {"device": device, "torch": torch.__version__, "elapsed_s": time.monotonic() - begun, "rows": rows, "differences": differences}
         Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if failed:
+        sys.exit(f"failed, so not in the table: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

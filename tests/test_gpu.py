@@ -93,7 +93,7 @@ def test_the_kernel_that_really_runs_is_named():
 def launched(folder, config, *words, processes=2):
     done = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate" / f"{config}.yaml"),
                            "--num_processes", str(processes), str(ROOT / "tests" / "small_run.py"), str(folder), "device=auto", "dropout=0", *words],
-                          capture_output=True, text=True, timeout=240, cwd=ROOT,
+                          capture_output=True, text=True, timeout=90, cwd=ROOT,
                           env={**os.environ, "NCCL_NVLS_ENABLE": "0", "PYTHONPATH": str(ROOT), "NVIDIA_TF32_OVERRIDE": "0"})
     return done
 
