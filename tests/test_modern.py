@@ -166,6 +166,17 @@ def test_long_rows_take_blocks_and_get_the_numbers_of_the_mask(monkeypatch, seq,
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("seq", [21, 290])
+def test_no_kernel_is_handed_an_empty_row(monkeypatch, seq):
+    "Some kernels make nan of one on their way back: whoever has nobody to look at looks at everybody."
+    masks, real = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, mask, *rest: masks.append(mask) or real(q, k, v, mask, *rest))
+    attention_mask = torch.ones(2, seq, dtype=torch.long)
+    attention_mask[0, : seq // 2] = 0
+    ModernAttention(8, 2, window=8)(torch.randn(2, seq, 8), attention_mask)
+    assert len(masks) == 1 and masks[0].any(-1).all()
+
+
 def test_without_its_parts_it_is_the_attention_of_lesson_03():
     torch.manual_seed(0)
     plain, modern = MultiHeadAttention(12, 3, is_causal=True), ModernAttention(12, 3, is_causal=True)
@@ -279,6 +290,23 @@ def test_rows_that_are_too_long_or_no_rows_are_refused():
         embeddings(torch.ones(5, dtype=torch.long))
 
 
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_positions_of_another_shape_are_refused(positions):
+    model = make_model(replace(CONFIG, positions=positions))
+    with pytest.raises(ValueError, match=r"position_ids has the shape \(21,\), and input_ids \(3, 21\)"):
+        model(make_batch()["input_ids"], position_ids=torch.arange(21))
+
+
+@pytest.mark.parametrize("seq", [21, 290])
+def test_a_mask_of_floats_is_refused_by_the_mask_and_by_the_blocks(seq):
+    "It is meant to be added, 0 for real tokens, and would be read backwards."
+    batch = make_batch(seq)
+    with pytest.raises(ValueError, match="attention_mask holds torch.float32"):
+        make_model(replace(CONFIG, global_every=9))(batch["input_ids"], batch["attention_mask"].float())
+    with pytest.raises(ValueError, match="attention_mask holds torch.float32"):
+        local_attention(*torch.randn(3, 3, 2, seq, 4), 8, batch["attention_mask"].float())
+
+
 def test_a_fresh_model_knows_nothing_and_its_branches_begin_small():
     torch.manual_seed(0)
     config = ModernConfig(500, hidden_size=64, num_layers=8, num_heads=2, intermediate_size=168)
@@ -318,6 +346,7 @@ def test_a_saved_folder_is_a_modernbert_to_transformers_with_equal_logits_and_gr
     model.save_pretrained(tmp_path)
     theirs = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
     assert isinstance(theirs, ModernBertForMaskedLM) and sum(p.numel() for p in theirs.parameters()) == model.num_parameters()
+    batch["position_ids"] = torch.randint(0, 30, (3, 40), generator=torch.Generator().manual_seed(2))
     is_real = batch["attention_mask"].bool()
     logits = [output[is_real] for output in (model(**batch), theirs(**batch).logits)]
     torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
@@ -423,7 +452,8 @@ def test_a_named_shape_has_its_size_and_can_be_built(name):
 
 @pytest.mark.parametrize("switches", [{}, {"feed_forward": "gelu", "bias": True, "positions": "learned"}, {"norm": "rms", "feed_forward": "relu2"}])
 @pytest.mark.parametrize("prefer", ASPECTS)
-@pytest.mark.parametrize(("target", "vocab"), [(400_000, 2_000), (3_000_000, 8_000), (10_000_000, 8_000), (123_456_789, 32_000), (2_000_000_000, 50_000)])
+@pytest.mark.parametrize(("target", "vocab"), [(400_000, 2_000), (3_000_000, 8_000), (10_000_000, 8_000), (123_456_789, 32_000), (2_000_000_000, 50_000),
+                                            (9_000_000, 2_000)])  # the last: a shape just outside would be nearer to the aspect
 def test_a_shape_is_within_two_percent_of_its_target(target, vocab, prefer, switches):
     shape = shape_for(target, prefer, vocab, **switches)
     with torch.device("meta"):
@@ -441,5 +471,7 @@ def test_a_budget_that_cannot_be_met_is_refused_and_what_it_names_works():
     with pytest.raises(CourseError, match="a vocabulary of 32,000 has about 100,000 parameters: the smallest has 1,069,696;"):
         shape_for(100_000)
     assert count_parameters(shape_for(1_069_696)) == pytest.approx(1_069_696, rel=0.02)
+    with pytest.raises(TypeError, match="multiple values"):
+        shape_for(10_000_000, hidden_size=64)  # what it looks for cannot be given
     with pytest.raises(CourseError, match="prefer 'tall' is no direction: choose one of depth, balanced, width"):
         shape_for(10_000_000, "tall")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CourseError
-from .attention import MultiHeadAttention, visible_keys
+from .attention import MultiHeadAttention, real_keys, visible_keys
 from .bert import MaskedLMHead
 from microbert_course.models.modern_folders import (
     from_modern_values,
@@ -128,7 +128,8 @@ def local_attention(
         padded = F.pad(tensor, (0, 0, before, missing + after))
         return padded.unfold(2, seen, block).permute(0, 2, 1, 4, 3).flatten(0, 1)
 
-    real = torch.ones(1, seq, dtype=torch.bool, device=key.device) if attention_mask is None else attention_mask.bool()
+    everyone = torch.ones(1, seq, dtype=torch.bool, device=key.device)
+    real = everyone if attention_mask is None else real_keys(attention_mask, key)[:, 0, 0]  # (batch or 1, seq)
     real = F.pad(real, (before, missing + after)).unfold(1, seen, block)          # (batch or 1, num_blocks, seen)
     steps = torch.arange(seen, device=key.device) - before - torch.arange(block, device=key.device)[:, None]
     may_look = ((steps >= -before) & (steps <= after)) & real[:, :, None]         # (batch or 1, num_blocks, block, seen)
@@ -372,10 +373,14 @@ class ModernEmbeddings(nn.Module):
     ) -> Tensor:  # (batch, seq, hidden)
         """Look up, and normalise.
 
-        Raises: ValueError if the ids are no batch of rows, or a row is longer than `max_seq_len`."""
+        Raises: ValueError if the ids are no batch of rows, the positions have another shape, or a row is longer than
+        `max_seq_len`."""
         if input_ids.dim() != 2:
             raise ValueError(f"input_ids has the shape {tuple(input_ids.shape)}: give (batch, seq), "
                              f"input_ids[None] for a single row")
+        if position_ids is not None and position_ids.shape != input_ids.shape:
+            raise ValueError(f"position_ids has the shape {tuple(position_ids.shape)}, and input_ids {tuple(input_ids.shape)}: "
+                             f"give one position for every token")
         if input_ids.size(1) > self.max_seq_len:
             raise ValueError(f"a row of {input_ids.size(1)} tokens is longer than max_seq_len {self.max_seq_len}: "
                              f"truncate it, or choose a larger max_seq_len")
@@ -514,9 +519,8 @@ def shape_for(
     best, smallest_cost = None, math.inf
     for hidden in (*range(32, 256, 32), *range(256, 8_193, 64)):
         head_dim, step = (32, 8) if hidden < 256 else (64, 64)
-        sizes = {"vocab_size": vocab_size, "hidden_size": hidden, "num_heads": hidden // head_dim, **switches}
         for num_layers in range(1, 129):
-            narrow, wider = (ModernConfig(**sizes, num_layers=num_layers, intermediate_size=wide) for wide in (step, 2 * step))
+            narrow, wider = (ModernConfig(vocab_size, hidden, num_layers, hidden // head_dim, wide, **switches) for wide in (step, 2 * step))
             least, more = count_parameters(narrow), count_parameters(wider)
             if least > target_params * 1.02:
                 break
