@@ -27,6 +27,7 @@ from microbert_course.models.modern_folders import (
     read_modern_weights,
     write_modern_folder,
 )
+from .shapes import MODERN_SIZES
 from .transformer import FeedForward, PreNorm, TransformerBlock
 
 # %% ../../nbs/2_scaling/16_modern_encoder.ipynb #22201165
@@ -538,11 +539,4 @@ def shape_for(
     return best
 
 # %% ../../nbs/2_scaling/16_modern_encoder.ipynb #fd8b8603
-MODERN_SHAPES = {  # about 1, 5, 50, 125, 350 and 700 million parameters, each with the vocabulary that stands first
-    "nano": ModernConfig(4_000, hidden_size=128, num_layers=3, num_heads=4, intermediate_size=240, max_seq_len=128),
-    "tiny": ModernConfig(8_000, hidden_size=256, num_layers=5, num_heads=4, intermediate_size=448, max_seq_len=256),
-    "small": ModernConfig(32_000, hidden_size=512, num_layers=11, num_heads=8, intermediate_size=1_280),
-    "medium": ModernConfig(32_000, hidden_size=768, num_layers=14, num_heads=12, intermediate_size=2_048, max_seq_len=1_024),
-    "large": ModernConfig(32_000, hidden_size=1_024, num_layers=28, num_heads=16, intermediate_size=2_304, max_seq_len=1_024),
-    "xlarge": ModernConfig(32_000, hidden_size=1_536, num_layers=24, num_heads=24, intermediate_size=3_840, max_seq_len=1_024),
-}
+MODERN_SHAPES = {name: ModernConfig(**sizes) for name, sizes in MODERN_SIZES.items()}  # nano, tiny, small, medium, large, xlarge

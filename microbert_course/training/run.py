@@ -240,7 +240,8 @@ def keep(
 def describe(config: PretrainConfig, model: MicroBertForMaskedLM, accelerator: Accelerator, vocab_size: int):
     "What makes the block under which attention runs with the chosen kernel; what a run is made of, for its log."
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
-    name, reason = choose_kernel(config.attention, accelerator.device, dtype, config.hidden_size // config.num_heads, with_mask=True)
+    name, reason = choose_kernel(config.attention, accelerator.device, dtype, config.hidden_size // config.num_heads,
+                                 with_mask=True, dropout=config.dropout)
     if reason and accelerator.is_main_process:
         print(f"{reason}: {name} runs instead", file=sys.stderr)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
