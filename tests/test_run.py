@@ -446,6 +446,23 @@ def test_what_is_no_run_is_never_replaced(data, tmp_path, is_folder):
     assert thesis.exists()
 
 
+def test_what_only_looks_like_an_unfinished_run_is_never_emptied(data, tmp_path):
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "thesis.txt").touch()
+    for choice in ({}, {"overwrite": True}, {"resume": "latest"}):
+        with pytest.raises(CourseError, match="run.partial is there and is no training run, so it is not replaced"):
+            pretrain(small_config(), tmp_path / "run", data=data, progress=False, **choice)
+    assert (tmp_path / "run.partial" / "thesis.txt").exists()
+
+
+def test_a_finished_run_keeps_its_name_when_it_cannot_go_on(data, tmp_path):
+    finished = pretrain(small_config(), tmp_path / "run", data=data, progress=False)
+    before = sorted(path.name for path in finished.folder.rglob("*"))
+    with pytest.raises(CourseError, match="learning_rate is 0.02 and was 0.01"):
+        pretrain(small_config(learning_rate=2e-2), tmp_path / "run", data=data, progress=False, resume="latest")
+    assert sorted(path.name for path in finished.folder.rglob("*")) == before and os.listdir(tmp_path) == ["run"]
+
+
 def test_an_interrupted_run_is_not_thrown_away_unasked(data, tmp_path):
     interrupt(small_config(num_steps=9), tmp_path / "run", data, at=5)
     with pytest.raises(CourseError, match="holds an interrupted run: pass --resume latest to go on, or --overwrite to start anew"):

@@ -134,7 +134,7 @@ def first_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
     if accelerator.is_main_process:
         try:
             answer = ask()
-        except CourseError as error:
+        except (CourseError, OSError) as error:
             refusal = [error]
     if accelerator.num_processes > 1:
         broadcast_object_list(refusal)

@@ -25,7 +25,7 @@ class RunFolder:
         self.final = Path(folder).resolve()
         self.path = self.final.with_name(self.final.name + ".partial")
         self.checkpoints = CheckpointFolder(self.path / "checkpoints", keep_checkpoints)
-        self.lock = None
+        self.lock, self.is_reopened = None, False
 
     def open(
         self,
@@ -40,6 +40,8 @@ class RunFolder:
             raise CourseError("a run is either resumed or overwritten: pass --resume or --overwrite, not both")
         if self.final.exists() and not (self.final / "training.json").is_file():
             raise CourseError(f"{self.final} is there and is no training run, so it is not replaced: choose another folder")
+        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "run.lock").is_file():
+            raise CourseError(f"{self.path} is there and is no training run, so it is not replaced: choose another folder")
         if self.final.exists() and not overwrite:
             self._reopen(resume)
         if self.path.exists():
@@ -57,6 +59,7 @@ class RunFolder:
         if not resume or self.path.exists():
             raise CourseError(f"{self.final} holds a finished run: choose another folder, or pass --overwrite to replace it")
         self.final.rename(self.path)
+        self.is_reopened = True
 
     def _lock(self) -> None:
         "Raises: CourseError if another process has this run in its hands."
@@ -98,6 +101,7 @@ class RunFolder:
         about: dict,  # what the run is made of: parameters, device, data, licence
     ) -> None:
         "Write what stays the same in the whole run, once: tokenizer, configuration, environment."
+        self.is_reopened = False
         with tempfile.TemporaryDirectory() as room:  # transformers writes in place, so let it write elsewhere
             tokenizer.save_pretrained(room)
             for file in sorted(Path(room).iterdir()):
@@ -131,5 +135,8 @@ class RunFolder:
         if self.lock is None:
             return
         self.lock.release()
-        if not self.checkpoints.all():
+        if self.is_reopened:  # nothing was done to it
+            (self.path / "run.lock").unlink(missing_ok=True)
+            self.path.rename(self.final)
+        elif not self.checkpoints.all():
             shutil.rmtree(self.path, ignore_errors=True)
