@@ -24,7 +24,7 @@ from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertForMaskedLM
 from microbert_course.training import loop
 from microbert_course.training.run import RunResult, pretrain
-from microbert_course.training.run_log import BrokenRun
+from microbert_course.training.run_log import BrokenRun, RunLog
 
 WHOLE = bool(os.environ.get("MICROBERT_TORTURE"))  # `make torture`: the matrices whole, instead of a small sample
 SMALL_RUN = Path(__file__).with_name("small_run.py")
@@ -294,6 +294,27 @@ def test_three_in_a_row_end_the_run_with_status_3(data, tmp_path, monkeypatch):
     with pytest.raises(BrokenRun, match="update 2 is skipped: .* as were the two before it: lower the learning rate") as caught:
         pretrain(small_config(), tmp_path / "run", data=data, progress=False)
     assert caught.value.status == 3 and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("loss", "scale", "is_broken"), [(2.0, 1024.0, False), (2.0, 0.5, True), (math.nan, 1024.0, True)])
+def test_updates_by_which_fp16_finds_its_scale_do_not_end_a_run(loss, scale, is_broken):
+    "The loss is a number and the scale can still fall: as many as it takes."
+    class Scaled:
+        device, is_main_process, num_processes = torch.device("cpu"), False, 1
+        scaler = type("Scaler", (), {"get_scale": lambda self: scale})()
+        log = staticmethod(lambda *args, **kwargs: None)
+
+    log = RunLog(small_config(), Scaled(), {"train": [], "validation": [], "skipped": []}, 1, progress=False)
+    update = {"loss": loss, "accuracy": 0.0, "grad_norm": math.inf, "learning_rate": 1e-3, "is_finite": False, "tokens": 8}
+    def five():
+        for step in range(5):
+            log.add({"step": step, **update})
+    if is_broken:
+        with pytest.raises(BrokenRun):
+            five()
+    else:
+        five()
+    assert len(log.history["skipped"]) == (3 if is_broken else 5)
 
 
 def test_two_in_a_row_do_not(data, tmp_path, monkeypatch):

@@ -90,9 +90,11 @@ class RunLog:
             self._line(step, figures)
 
     def _skipped(self, step: int, figures: dict[str, float]) -> None:
-        "Raises: BrokenRun after several in a row."
+        "Raises: BrokenRun after several in a row; those by which fp16 finds its scale do not count."
         self.bar.update()
-        self.num_skipped += 1
+        scaler = self.accelerator.scaler
+        is_search = scaler is not None and math.isfinite(figures["loss"]) and scaler.get_scale() >= 1
+        self.num_skipped = 0 if is_search else self.num_skipped + 1
         shown = {name: repr(figures[name]) for name in ("loss", "grad_norm")}  # JSON has no nan
         self.history["skipped"].append({"step": step, **shown})
         text = f"update {step} is skipped: its loss is {shown['loss']} and its gradient norm {shown['grad_norm']}"
