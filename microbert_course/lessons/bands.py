@@ -5,6 +5,7 @@ are left alone. So is what depends on the machine: a name that ends in _s, _ms, 
 begins with seconds, speed or peak_. The lesson runs once for each seed, and the range of a number is
 
 - exactly its value, if it is a whole number or a boolean and all seeds agree;
+- 0 to ten times the largest, if its name ends in _eps: a difference counted in roundings, and another processor adds in another order;
 - else mean ± the largest of 6 standard deviations, 1 % of the mean and 0.00001, but not below 0 if no seed was. (With five seeds,
   a sixth falls outside by chance about once in 200 times.)"""
 
@@ -24,6 +25,7 @@ CI = "quick cpu float32"  # where every lesson that records numbers must have ba
 LEAST_SEEDS = 5
 NUM_DEVIATIONS = 6
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = 0.01, 1e-5  # other libraries round otherwise; a number near 0 may be rounding alone
+ROUNDING_ENDING = "_eps"
 MACHINE_ENDINGS, MACHINE_STARTS = ("_s", "_ms", "_us", "_speedup", "_faster"), ("seconds", "speed", "peak_")
 
 
@@ -40,8 +42,10 @@ def headline_numbers(results: dict, prefix: str = "") -> dict[str, float]:  # {"
     return found
 
 
-def accepted_range(values: list[float]) -> tuple[float, float]:  # low, high
+def accepted_range(name: str, values: list[float]) -> tuple[float, float]:  # low, high
     "The rule of this module's first lines, for one number over the seeds."
+    if name.partition(".")[0].endswith(ROUNDING_ENDING):
+        return 0.0, _short(10 * max(values))
     if len(set(values)) == 1 and isinstance(values[0], int):
         return values[0], values[0]
     mean = statistics.fmean(values)
@@ -89,7 +93,7 @@ def make_band(reports: list[LessonReport], seeds: list[int]) -> dict:
              "seeds": list(seeds), "numbers": {}}
     for name in numbers[0]:
         values = [found[name] for found in numbers]
-        low, high = accepted_range(values)
+        low, high = accepted_range(name, values)
         entry["numbers"][name] = {"low": low, "high": high, "values": [_short(value) for value in values]}
     return entry
 
