@@ -597,7 +597,7 @@ ls -A {tmp_path}/run/checkpoints > {tmp_path}/../after
 """
     done = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script], capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
-    if "Operation not permitted" in done.stderr:
+    if any(line.startswith(("unshare:", "mount:")) for line in done.stderr.splitlines()):
         pytest.skip("this system lets nobody mount a disk of one's own")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "No space left on device" in (tmp_path.parent / "said").read_text()
