@@ -1,7 +1,7 @@
 # The course's commands: `make` alone lists them. They make .venv by themselves; PYTHON=python3.12 names the Python to make it from.
 # Windows, or no make: the README gives the plain Python lines behind each of them.
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test torture bands export exercises clean-notebooks check lint
+.PHONY: help setup course lab test torture bands cloud-servers export exercises clean-notebooks check lint
 
 # the first of these that is new enough and has the packages' wheels; else python3, and tools/environment.py says what is wrong
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -32,6 +32,10 @@ torture: setup  ## the kill, resume and corruption tests whole; `make test` runs
 
 bands: setup  ## run every lesson that records numbers with five seeds; tests/bands.json then holds how far they stray
 	@OMP_NUM_THREADS=1 $(BIN)/microbert lessons bands --quick
+
+cloud-servers: setup  ## put an S3 and an Azure server into .cloud, for tests/test_remote.py (needs npm for Azure's)
+	@$(BIN)/python -m venv .cloud && .cloud/bin/pip install -q 'moto[server]==5.2.5'
+	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .cloud azurite@3.37.0 || echo "no npm here: az:// stays untested" >&2
 
 export: setup  ## write the package and the README anew from the notebooks
 	@$(BIN)/nbdev_export

@@ -1,7 +1,7 @@
 """A pretraining run of seconds, for tests that start it, kill it and let it go on.
 
 As a program: small_run.py FOLDER [--kill KIND N] [FIELD=VALUE …]. It resumes what it finds, and kills itself before the N-th event of
-the kind: an update, or one of the system's calls by which a checkpoint is written (write, fsync, rename, rmtree)."""
+the kind: an update, or one of the system's calls by which a checkpoint is written (write, fsync, rename, rmtree), or a copy to an address (put)."""
 
 import itertools
 import os
@@ -55,6 +55,9 @@ def kill_before(kind: str, number: int) -> None:
         os.fsync = counted(os.fsync)
     elif kind == "rename":
         Path.rename = counted(Path.rename)
+    elif kind == "put":
+        from microbert_course.training.remote import Store
+        Store.put = counted(Store.put)
     elif kind == "rmtree":
         shutil.rmtree = counted(shutil.rmtree)
     else:

@@ -286,7 +286,7 @@ def test_every_requirement_is_pinned_within_its_limits():
     lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
     assert {"pip", "setuptools", "wheel"} <= set(pins)
-    wanted = [settings[key].split() for key in ("requirements", "lessons_requirements", "dev_requirements")]
+    wanted = [settings[key].split() for key in ("requirements", "lessons_requirements", "cloud_requirements", "dev_requirements")]
     for requirement in map(Requirement, sum(wanted, [])):
         assert pins[re.sub(r"[-_.]+", "-", requirement.name).lower()] in requirement.specifier, requirement
 
@@ -302,4 +302,4 @@ def test_make_without_a_python_says_what_to_install():
 def test_make_alone_lists_the_commands():
     answer = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
     listed = re.findall(r"^  make (\S+) +\S", answer.stdout, flags=re.MULTILINE)
-    assert listed == ["help", "setup", "course", "lab", "test", "bands", "export", "exercises", "clean-notebooks", "check", "lint"]
+    assert listed == ["help", "setup", "course", "lab", "test", "torture", "bands", "cloud-servers", "export", "exercises", "clean-notebooks", "check", "lint"]

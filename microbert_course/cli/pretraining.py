@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -23,8 +22,8 @@ class Pretrain(PretrainConfig):
     """About how many parameters the model should have, as in 10M; its shape is then found, with modern blocks. 0 = the preset's shape."""
     prefer: Literal["depth", "balanced", "width"] = "balanced"
     """What kind of shape --target-params finds."""
-    folder: Path | None = None
-    """Where the run ends up; without it runs/PRESET."""
+    folder: str | None = None
+    """Where the run ends up: a folder, or an address like s3://bucket/name (gs://, az:// and others too); without it runs/PRESET."""
     overwrite: bool = False
     """Replace a finished run in that folder, or throw an interrupted one away."""
     resume: str | None = None
@@ -38,6 +37,7 @@ class Pretrain(PretrainConfig):
     def run(self) -> None:
         "Train, then say what was reached and where it is."
         from microbert_course.training.choose import choose_preset, with_target_params
+        from microbert_course.training.remote import run_folder
         from microbert_course.training.run import pretrain
 
         if self.preset not in (self.defaults_of, "auto"):
@@ -56,7 +56,7 @@ class Pretrain(PretrainConfig):
         try:
             result = pretrain(config, folder, self.overwrite, resume=self.resume)
         except KeyboardInterrupt:
-            partial = folder.with_name(folder.name + ".partial")
+            partial = run_folder(folder).path
             state = f"its last complete state is in {partial}, and --resume latest goes on" if partial.exists() else "it had no complete state yet"
             raise KeyboardInterrupt(state) from None
         if not is_first_process():

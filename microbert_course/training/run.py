@@ -39,6 +39,7 @@ from microbert_course.training.memory import check_fits
 from microbert_course.training.precision import choose_precision
 from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import MAY_CHANGE, PretrainConfig
+from microbert_course.training.remote import run_folder
 from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import RunLog
 from microbert_course.training.state import all_finite, plain_model, restore, snapshot
@@ -56,7 +57,7 @@ class RunResult:
 
 def pretrain(
     config: PretrainConfig,
-    folder: str | Path,  # where the run ends up
+    folder: str | Path,  # where the run ends up: a folder, or an address like s3://bucket/name
     overwrite: bool = False,  # True replaces a finished run of that name
     data: PretrainData | None = None,  # texts prepared before; None prepares them as the configuration says
     progress: bool = True,  # show a progress bar and log lines
@@ -65,13 +66,13 @@ def pretrain(
 ) -> RunResult:
     """Pretrain a BERT and leave a run folder behind; with `resume`, go on where a run was interrupted, to the bit.
 
-    Raises: CourseError if the folder is taken, the data is not to be had, or the run breaks down (status 3)."""
+    Raises: CourseError if the folder is taken or cannot be reached, the data is not to be had, or the run breaks down (status 3)."""
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    accelerator = make_accelerator(config, Path(folder))
+    run = run_folder(folder, config.keep_checkpoints)
+    accelerator = make_accelerator(config, run.path)
     if config.rows_per_process:
         config = replace(config, batch_size=config.rows_per_process * accelerator.num_processes * config.gradient_accumulation_steps)
-    run = RunFolder(folder, config.keep_checkpoints)
     try:
         checkpoint = first_says(accelerator, lambda: run.open(overwrite, resume))
         data = data or prepare_data(config)
@@ -91,7 +92,7 @@ def make_accelerator(config: PretrainConfig, folder: Path) -> Accelerator:
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
     precision = choose_precision(config.mixed_precision, PartialState(cpu=config.device == "cpu").device)
-    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder.with_name(folder.name + ".partial"),
+    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder,
                        log_with="tensorboard" if find_spec("tensorboard") else None)
 
 
@@ -195,6 +196,9 @@ def train(
                 log.flush()
                 with log.paused(), interrupt_afterwards():  # the state for readers and the one to go on from belong together
                     keep(training, run, log, done, digest, model if is_look else None)
+                with log.paused():
+                    if accelerator.is_main_process:
+                        run.copy_up()
             if is_look and on_evaluation and accelerator.is_main_process:
                 on_evaluation(model, log.history["validation"][-1])
             if spent:
@@ -206,8 +210,7 @@ def train(
     for tracker in accelerator.trackers:
         tracker.finish()  # Windows renames no folder in which a file is open
     model = plain_model(training)
-    if accelerator.is_main_process:
-        run.finish()
+    first_says(accelerator, run.finish)
     accelerator.wait_for_everyone()
     return RunResult(run.final, model.eval().cpu(), data.tokenizer, log.history)
 

@@ -123,6 +123,9 @@ class RunFolder:
                 write_whole(self.path / "best" / file.name, file.read_bytes())
             model.save_pretrained(self.path / "best")
 
+    def copy_up(self) -> None:
+        "Called after every checkpoint: a folder on this machine has no copy elsewhere."
+
     def finish(self) -> None:
         "The run is done: the folder gets its name."
         self.lock.release()
