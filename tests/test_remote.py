@@ -160,7 +160,7 @@ def at_put(monkeypatch, part: str, deed):
     monkeypatch.setattr(Store, "put", put)
 
 
-def fails(store, name):
+def fails(*words):
     raise OSError("the line is dead")
 
 
@@ -268,7 +268,7 @@ def test_killed_before_its_first_manifest_a_run_begins_anew_unasked(data, tmp_pa
 
 @needs_sigkill
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [2, 17, 22])  # of some 40 objects: among the first files, in a checkpoint, before a later manifest
+@pytest.mark.parametrize("number", [17, 33])  # of 48 objects: in the first checkpoint, before the manifest of the second
 def test_a_process_killed_while_it_copies_loses_nothing(data, whole, machine, tmp_path, number):
     address = f"file://{tmp_path.as_posix()}/up/run"
     killed = program(address, "--kill", "put", str(number), "num_steps=9")
@@ -325,14 +325,16 @@ def test_a_copy_that_comes_back_as_other_bytes_replaces_nothing(address, data, m
 
 @at(*IN_PROCESS)
 def test_a_failure_on_the_way_costs_neither_the_run_nor_a_checkpoint(address, data, whole, tmp_path, monkeypatch, capsys):
-    "Interrupted afterwards, the run goes on from the newer checkpoint that is here."
+    "Interrupted afterwards, the run goes on from the newer checkpoint that is here, and nothing older is fetched."
+    config = small_config(num_steps=9, keep_checkpoints=1)
     with monkeypatch.context() as patched:
         at_put(patched, "step-00000006", fails)
-        interrupt(small_config(num_steps=9), address, data, at=5)
+        interrupt(config, address, data, at=5)
     assert "is not in" in capsys.readouterr().out and checkpoints_at(address) == ["step-00000003"]
     seen = []
-    pretrain(small_config(num_steps=9), address, data=data, progress=False, resume="latest",
-             on_evaluation=lambda model, score: seen.append(score["step"]))
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "fetch", fails)
+        pretrain(config, address, data=data, progress=False, resume="latest", on_evaluation=lambda model, score: seen.append(score["step"]))
     assert seen == [8]
     assert differences(outcome(brought_here(address, tmp_path / "there")), whole[0]) == []
 
@@ -473,6 +475,24 @@ def test_a_run_begun_meanwhile_by_another_machine_is_left_alone(data, machine, t
     assert checkpoints_at(address) == ["step-00000003"] and "training.json" in Store(address).sizes()
 
 
+def test_of_two_machines_that_may_replace_a_run_only_the_first_does(data, machine, monkeypatch):
+    "Both were told to overwrite the same old run, and one had its first checkpoint before the other."
+    address, real = "memory://both", RemoteRun.copy_up
+    run(address, data, num_steps=3)
+
+    def late(self):
+        monkeypatch.setattr(RemoteRun, "copy_up", real)
+        machine("second")
+        run(address, data, overwrite=True, seed=1, num_steps=3)
+        machine("first")
+        real(self)
+
+    monkeypatch.setattr(RemoteRun, "copy_up", late)
+    with pytest.raises(CourseError, match="something else has been put there meanwhile"):
+        run(address, data, overwrite=True, seed=2, num_steps=6)
+    assert checkpoints_at(address) == ["step-00000003"] and "training.json" in Store(address).sizes()
+
+
 def test_the_address_of_a_checkpoint_can_be_resumed_from(data, whole, machine, tmp_path):
     address = "memory://named"
     interrupt(small_config(num_steps=9), address, data, at=5)
@@ -483,9 +503,12 @@ def test_the_address_of_a_checkpoint_can_be_resumed_from(data, whole, machine, t
     assert differences(outcome(brought_here(address, tmp_path / "there")), whole[0]) == []
 
 
-def test_two_programs_on_one_machine_do_not_write_one_run(data):
+def test_two_programs_on_one_machine_do_not_write_one_run(data, monkeypatch):
+    "The second is refused before it fetches anything into the folder of the first."
     def meanwhile(model, score):
-        with pytest.raises(CourseError, match="is in use by another process"):
+        shutil.rmtree(run_folder("memory://twice").path / "checkpoints")  # so that there is something to fetch
+        with monkeypatch.context() as patched, pytest.raises(CourseError, match="is in use by another process"):
+            patched.setattr(Store, "fetch", fails)
             run("memory://twice", data, resume="latest")
         seen.append(score)
     seen = []
@@ -545,6 +568,13 @@ def test_a_server_out_of_reach(data, monkeypatch, answers):
                             "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}.items():
             monkeypatch.setenv(name, value)
         assert "correct the address, or see to the network and the server" in refusal("s3://bucket/run", data, within_s=30)
+
+
+def test_a_store_that_may_only_be_read(data, monkeypatch):
+    def denied(*words):
+        raise PermissionError("writing is denied")
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", denied)
+    assert "(writing is denied): the credentials are missing or refused" in refusal("memory://readable", data)
 
 
 def test_a_missing_extra(data, monkeypatch):

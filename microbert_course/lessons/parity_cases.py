@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -82,7 +83,7 @@ from microbert_course.models.transformer import FeedForward, PostNorm, PreNorm, 
 from microbert_course.numpy_bert import encoder as numpy_encoder
 from microbert_course.numpy_bert.adamw import AdamW as NumpyAdamW
 from microbert_course.numpy_bert.shape import NumpyBertConfig, init_parameters
-from microbert_course.training.loop import MaskedLMLoss
+from microbert_course.training.loop import MaskedLMLoss, build_model
 from microbert_course.training.masking import (
     linear_cross_entropy,
     mask_exactly,
@@ -111,6 +112,8 @@ from microbert_course.training.optim import (
     parameter_groups,
 )
 from microbert_course.training.precision import FORMATS, LossScaler, float_fields, round_to
+from microbert_course.training.presets import PretrainConfig
+from microbert_course.training.speed import DocumentAttention, flops_of_update, same_document, unpadded_features
 
 Result = tuple[float, float | None]  # difference of the results, of the gradients
 MASKS = ("none", "padding", "causal", "both")
@@ -832,7 +835,48 @@ def forgetful_blocks(draw: Draw) -> Result:
     return relative([ours], [theirs]), relative(our_grads, their_grads)
 
 
-# --- the table
+# --- speed
+
+def document_attention(draw: Draw) -> Result:
+    batch, num_heads, seq = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17)
+    hidden_size = num_heads * draw.size(1, 12)
+    ours = draw.shake(DocumentAttention(hidden_size, num_heads))
+    theirs = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True).to(draw.dtype)
+    pairs = [(ours.qkv.weight, theirs.in_proj_weight), (ours.qkv.bias, theirs.in_proj_bias),
+             (ours.out.weight, theirs.out_proj.weight), (ours.out.bias, theirs.out_proj.bias)]
+    copy(pairs)
+    x = draw.normal(batch, seq, hidden_size)
+    numbers = 1 + draw.ids(0, 4, batch, seq).eq(0).cumsum(1)                  # a document begins at every fourth token or so
+    numbers[:, seq - draw.size(0, seq // 2):] = 0                             # and padding ends the row
+    hidden = ~same_document(numbers).expand(-1, num_heads, -1, -1).flatten(0, 1)
+    result, weights = theirs(x, x, x, attn_mask=hidden, average_attn_weights=False)
+    return differences(draw, [ours(x, numbers), ours.attention_weights(x, numbers)], [result, weights], [(x, x), *pairs])
+
+
+def without_padding(draw: Draw) -> Result:
+    config = bert_config(draw)
+    ours = draw.shake(MicroBertForMaskedLM(config, attention=DocumentAttention))
+    theirs = BertForMaskedLM(their_config(config)).to(draw.dtype)
+    pairs = named_pairs(ours, theirs, weight_names(config))
+    batch = bert_batch(draw, config)
+    del batch["token_type_ids"]
+    asked = batch["attention_mask"].flatten().nonzero()[:, 0].flip(0)[:5]
+    logits = F.linear(unpadded_features(ours, **batch, predict_at=asked), *ours.output_table())
+    return differences(draw, [logits], [theirs(**batch).logits.flatten(0, 1)[asked]], pairs)
+
+
+def operations_of_an_update(draw: Draw) -> Result:
+    num_heads, size = draw.choice([1, 2, 4]), 16 * draw.size(2, 6)
+    config = PretrainConfig(vocab_size=draw.size(300, 2_000), hidden_size=num_heads * size, num_heads=num_heads, num_layers=draw.size(1, 4),
+                            intermediate_size=draw.size(32, 300), max_seq_len=draw.size(20, 80), mlm_probability=0.25)
+    model = build_model(config, config.vocab_size)
+    input_ids = draw.ids(0, config.vocab_size, 4, config.max_seq_len)
+    asked = torch.randperm(input_ids.numel(), generator=draw.generator)[: config.max_seq_len]
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        MaskedLMLoss(model)(input_ids, None, asked, input_ids.flatten()[asked])[0].backward()
+    in_blocks = sum(p.numel() for p in model.bert.blocks.parameters())
+    return abs(flops_of_update(config, in_blocks, input_ids.numel()) / counted.get_total_flops() - 1), None
+
 
 # --- a modern encoder
 
@@ -1034,9 +1078,19 @@ CASES = (
          "transformers' ModernBertModel", MODERNS, modern_encoder, {"float32": 1e-4}),  # theirs turns in float32, whatever the weights are
     Case(("models.modern.ModernForMaskedLM",), "transformers.ModernBertForMaskedLM", f"{MODERNS}; everywhere and at three places",
          modern_masked_lm, {"float32": 1e-4}),
+    Case(("training.speed.DocumentAttention", "training.speed.same_document"), "nn.MultiheadAttention(attn_mask=blocks)",
+         "1–4 rows of 2–17 tokens, documents of any length; output and weights", document_attention, ALL),
+    Case(("training.speed.unpadded_features",), "transformers.BertForMaskedLM on padded rows", BERTS.removesuffix(", segments"), without_padding, MODEL),
+    Case(("training.speed.flops_of_update",), "torch.utils.flop_counter", "updates of 1–4 layers on full rows", operations_of_an_update,
+         {NO_DTYPE: 0.03}, "of the count"),
 )
 
 EXEMPT = {  # name below microbert_course: why no outside library has it
+    "training.speed.VENDOR_PEAKS": "a constant",
+    **dict.fromkeys(("training.speed.measured_flops", "training.speed.measured_bandwidth", "training.speed.peak_flops"),
+                    "measure the machine, or look a card up: tests/test_speed.py"),
+    "training.speed.profile_table": "torch's own profiler, sorted",
+    "training.speed.roofline": "the smaller of two numbers: tests/test_speed.py",
     **dict.fromkeys(("training.memory.CARDS", "training.memory.CONTEXT_BYTES", "training.memory.MARGIN"), "a constant"),
     **dict.fromkeys(("training.memory.largest_batch", "training.memory.fits", "training.memory.check_fits"),
                     "ask the plan, which is compared: tests/test_memory.py searches around the answer"),
