@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-ALL_LESSONS_LIMIT_S = 360  # one after another, on a quiet machine
+ALL_LESSONS_LIMIT_S = 480  # one after another, on a quiet machine
 TIMES = pytest.StashKey[dict]()
 
 
