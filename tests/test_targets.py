@@ -42,10 +42,10 @@ def trained(preset):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_v0_gets_below_frequencies_in_its_time():
-    "6.42 nats in 75 CPU-seconds of a quiet core; a busy machine may need half as much again for the same updates."
+    "6.42 nats in 75 CPU-seconds of a quiet core; beside the other tests the same updates may take half as much again."
     reached = trained("v0")
     assert reached["loss"] <= 6.42 < reached["unigram"]
-    assert reached["cpu_s"] < 90
+    assert reached["cpu_s"] < 75 * 1.5
 
 
 @pytest.mark.slow
