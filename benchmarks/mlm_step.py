@@ -4,8 +4,8 @@
 
 Both sides of the first comparison have the same weights, batches, masks, optimizer (fused AdamW), clipping and no dropout, and their losses are
 compared at every step. Ours is the shipped `Training.update`; theirs is the model with SDPA, its own loss and nothing taken away. In the second
-comparison all sides are ours and read the same reviews: in padded rows, in packed rows with `DocumentAttention`, and in packed rows of which the
-padding that is left is not worked on either (`unpadded_features`). Real tokens are counted.
+comparison all sides are ours and read the same reviews, laid out as `pretrain` does: a padded row a review, or windows of all reviews packed into rows for
+`DocumentAttention`, or such rows of which the padding that is left is not worked on either (`unpadded_features`). Real tokens are counted.
 CPU time of one thread, the sides in turns, medians over the rounds; a machine that is busy otherwise changes both sides alike.
 """
 
@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import BertForMaskedLM
 
-from microbert_course.data.corpus import document_numbers, pack, positions_in
+from microbert_course.data.corpus import document_numbers, encode_rows, positions_in
 from microbert_course.data.sources import clean_text, load
 from microbert_course.data.wordpiece import WordCacheEncoder, train_wordpiece
 from microbert_course.models.attention import MultiHeadAttention
@@ -117,10 +117,9 @@ def rows_update(way: str, model: MicroBertForMaskedLM, optimizer: torch.optim.Op
 
 
 def packing(texts: list[str], max_seq_len: int, num_rounds: int, batch_size: int = 8) -> dict[str, object]:
-    "Real tokens a CPU-second of the v4 shape on the same reviews, each cut to `max_seq_len`: how many a batch holds on average, over the median step."
+    "Real tokens a CPU-second of the v4 shape on the same reviews: how many a batch holds on average, over the median step."
     tokenizer = train_wordpiece(texts, 8_000)
-    padded = WordCacheEncoder(tokenizer).encode(texts, max_seq_len)
-    packed = pack([row[row != tokenizer.pad_token_id] for row in padded], max_seq_len, tokenizer.pad_token_id)
+    padded, packed = (encode_rows(texts, WordCacheEncoder(tokenizer), max_seq_len, layout) for layout in ("first", "packed"))
     config = MicroBertConfig(len(tokenizer), 256, num_layers=8, num_heads=8, intermediate_size=1_024, max_seq_len=max_seq_len)
     sides = {}
     for way, rows in {"padded": padded, "packed": packed, "unpadded": packed}.items():

@@ -10,6 +10,7 @@ from torch import nn
 from microbert_course.models.attention import (
     MultiHeadAttention,
     check_share,
+    fused_attention,
     real_keys,
     scaled_dot_product_attention,
     visible_keys,
@@ -95,6 +96,21 @@ def test_row_of_padding_alone_leaves_the_module_finite_and_the_other_rows_as_the
     output.float().square().mean().backward()
     assert output.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("with_autocast", [False, True])
+def test_sixteen_bits_on_a_cpu_are_worked_on_in_float32(dtype, with_autocast):
+    "To the bit what float32 gives, rounded once at the end; there and on the way back."
+    leaves, full = ([tensor.to(dtype).to(kind).requires_grad_() for tensor in random_heads()] for kind in (dtype, torch.float32))
+    seen = visible_keys(*leaves[:2], MASK)
+    with torch.autocast("cpu", dtype, enabled=with_autocast):
+        context = fused_attention(*leaves, seen)
+    expected = F.scaled_dot_product_attention(*full, seen)
+    torch.testing.assert_close(context, expected.to(dtype), rtol=0, atol=0)
+    for tensor in (context, expected):
+        tensor.float().sum().backward()
+    assert all((leaf.grad == exact.grad.to(dtype)).all() for leaf, exact in zip(leaves, full, strict=True))
 
 
 def test_module_equals_torch_multihead_attention_in_outputs_weights_and_gradients():
@@ -326,9 +342,9 @@ def test_no_kernel_is_handed_a_query_with_nobody_to_look_at(is_causal, monkeypat
     "cuDNN's kernel on an H200 gave nan gradients for such a row in bfloat16; rows with somebody keep their own mask."
     handed, attend = [], F.scaled_dot_product_attention
 
-    def listen(query, key, value, attn_mask=None, dropout_p=0.0):
+    def listen(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
         handed.append(attn_mask.expand(3, 1, 5, 5))
-        return attend(query, key, value, attn_mask, dropout_p)
+        return attend(query, key, value, attn_mask, dropout_p, is_causal)
     monkeypatch.setattr(F, "scaled_dot_product_attention", listen)
     mask = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 0, 0]])
     module = random_module(is_causal=is_causal)

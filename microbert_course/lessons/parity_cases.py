@@ -54,7 +54,7 @@ from microbert_course.data.wordpiece import (
     wordpiece_encode,
 )
 from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, differences, relative
-from microbert_course.models.attention import MultiHeadAttention, scaled_dot_product_attention
+from microbert_course.models.attention import MultiHeadAttention, fused_attention, scaled_dot_product_attention
 from microbert_course.models.bert import (
     Embeddings,
     MaskedLMHead,
@@ -143,6 +143,14 @@ def attention_function(draw: Draw) -> Result:
     identity = torch.eye(seq, dtype=draw.dtype).expand(batch, num_heads, seq, seq)
     their_weights = F.scaled_dot_product_attention(query, key, identity, seen)  # mixing unit vectors shows the weights
     return differences(draw, [context, weights], [theirs, their_weights], [(leaf, leaf) for leaf in (query, key, value)])
+
+
+def attention_kernel(draw: Draw) -> Result:
+    shape = draw.size(1, 4), draw.size(1, 4), draw.size(2, 17), draw.size(1, 16)
+    query, key, value = (draw.normal(*shape) for _ in range(3))
+    context = fused_attention(query, key, value, is_causal=True)
+    theirs = F.scaled_dot_product_attention(query, key, value, keys_seen(None, shape[2], True))
+    return differences(draw, [context], [theirs], [(leaf, leaf) for leaf in (query, key, value)])
 
 
 def attention_module(draw: Draw) -> Result:
@@ -785,7 +793,7 @@ def blocks_activations(draw: Draw) -> Result:
 
 def small_update(draw: Draw):  # of a model whose loss rules the peak: no kernel's own scratch space is in it
     config = MicroBertConfig(draw.size(3_000, 5_000), hidden_size=24, max_seq_len=16, intermediate_size=40)
-    return rehearsal(config, draw.size(2, 6))
+    return rehearsal(config, draw.size(12, 20))
 
 
 def meter(draw: Draw) -> Result:
@@ -1010,6 +1018,7 @@ CASES = (
     Case(("data.corpus.document_numbers", "data.corpus.positions_in"), "transformers.DataCollatorWithFlattening", "packed rows of 6–60 tokens",
          documents_of_a_row, EXACT, "of the rows"),
     Case(("models.attention.scaled_dot_product_attention",), "F.scaled_dot_product_attention", ANY_MASK, attention_function, ALL),
+    Case(("models.attention.fused_attention",), "F.scaled_dot_product_attention with a mask", "causal", attention_kernel, ALL),
     Case(("models.attention.MultiHeadAttention",), "nn.MultiheadAttention", f"{ANY_MASK}; output and weights", attention_module, ALL),
     Case(("models.transformer.FeedForward",), "nn.Linear, nn.GELU, nn.Linear", "widths 1–24 and 1–48", feed_forward, ALL),
     Case(("models.transformer.PostNorm", "models.transformer.TransformerBlock"), "nn.TransformerEncoderLayer(norm_first=False)", ANY_MASK,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CourseError
-from .attention import MultiHeadAttention, real_keys, visible_keys
+from .attention import MultiHeadAttention, fused_attention, real_keys, visible_keys
 from .bert import MaskedLMHead
 from microbert_course.models.modern_folders import (
     from_modern_values,
@@ -137,7 +137,7 @@ def local_attention(
     may_look = may_look | ~may_look.any(dim=-1, keepdim=True)                     # nobody to look at: everybody
     may_look = may_look.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]          # (batch · num_blocks, 1, block, seen)
     queries = F.pad(query, (0, 0, 0, missing)).unflatten(2, (num_blocks, block)).transpose(1, 2).flatten(0, 1)
-    context = F.scaled_dot_product_attention(queries, stretches(key), stretches(value), may_look, dropout)
+    context = fused_attention(queries, stretches(key), stretches(value), may_look, dropout)
     return context.unflatten(0, (batch, num_blocks)).transpose(1, 2).flatten(2, 3)[:, :, :seq]
 
 # %% ../../nbs/2_scaling/16_modern_encoder.ipynb #88b225a6
@@ -183,11 +183,11 @@ class ModernAttention(MultiHeadAttention):
         if self.window is not None and seq >= max(256, 4 * self.window):  # where blocks are faster than a mask
             context = local_attention(query, key, value, self.window, attention_mask, self.is_causal, dropout)
         elif attention_mask is None and (self.window is None or seq - 1 <= self.window // 2):  # no mask to build
-            context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.is_causal)
+            context = fused_attention(query, key, value, dropout=dropout, is_causal=self.is_causal)
         else:
             may_look = nearby_keys(query, key, self.window, attention_mask, self.is_causal)
             may_look = may_look | ~may_look.any(dim=-1, keepdim=True)
-            context = F.scaled_dot_product_attention(query, key, value, may_look, dropout)
+            context = fused_attention(query, key, value, may_look, dropout)
         return self.out(context.transpose(1, 2).flatten(2))
 
     def attention_weights(

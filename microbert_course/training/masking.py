@@ -198,9 +198,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype = torch.promote_types(bias.dtype, torch.float32)  # for sums; the products run in the dtype of `weight`
         is_counted, truth = (targets != -100).to(dtype), targets.clamp(min=0)          # (rows,) each
         loss, num_correct = (torch.zeros((), dtype=dtype, device=weight.device) for _ in range(2))
-        with_one = torch.cat([hidden_states, torch.ones_like(hidden_states[:, :1])], dim=1)  # (rows, hidden + 1)
         hidden_grad = torch.empty_like(hidden_states)
-        weight_grad = torch.zeros(with_one.size(1), len(weight), dtype=dtype, device=weight.device)
+        weight_grad, bias_grad = torch.zeros_like(weight, dtype=dtype), torch.zeros_like(bias, dtype=dtype)
         for start in range(0, len(hidden_states), chunk_size):
             part = slice(start, start + chunk_size)
             scores = F.linear(hidden_states[part], weight).to(dtype).add_(bias)            # (chunk, vocab)
@@ -212,12 +211,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if with_gradients:
                 share, exps = is_counted[part, None] / sums, scores.to(weight.dtype)       # softmax = exps / sums
                 hidden_grad[part] = (exps @ weight) * share
-                weight_grad += (with_one[part] * share).to(weight.dtype).T @ exps
+                scaled = (hidden_states[part] * share).to(weight.dtype)                    # (chunk, hidden)
+                weight_grad += (scaled.T @ exps).T if weight.size(1) < 32 else exps.T @ scaled  # the same; narrow results are slow to write
+                bias_grad += (share.T @ scores)[0]
         if with_gradients:  # so far softmax; now minus one-hot
             hidden_grad -= weight[truth] * is_counted[:, None].to(weight.dtype)
-            weight_grad = weight_grad.T.contiguous()                                       # (vocab, hidden + 1)
-            weight_grad.index_add_(0, truth, with_one.to(dtype) * is_counted[:, None], alpha=-1)
-            ctx.save_for_backward(hidden_grad, weight_grad)
+            weight_grad.index_add_(0, truth, hidden_states.to(dtype) * is_counted[:, None], alpha=-1)
+            bias_grad.index_add_(0, truth, is_counted, alpha=-1)
+            ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
         num_correct = num_correct.long()
         ctx.mark_non_differentiable(num_correct)
         return loss, num_correct
@@ -225,9 +226,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, loss_grad, _):
-        hidden_grad, weight_grad = ctx.saved_tensors
-        weight_grad = weight_grad * loss_grad
-        return hidden_grad * loss_grad, weight_grad[:, :-1].to(hidden_grad.dtype), weight_grad[:, -1], None, None, None
+        hidden_grad, weight_grad, bias_grad = ctx.saved_tensors
+        return hidden_grad * loss_grad, (weight_grad * loss_grad).to(hidden_grad.dtype), bias_grad * loss_grad, None, None, None
 
 # %% ../../nbs/1_foundations/06_masking.ipynb #a18d5c35
 def linear_cross_entropy(

@@ -90,7 +90,8 @@ def block_activations(
     feed_forward = branch + 2 * tokens * inner * number
     if not keeps_scores(config, attention, device):
         log_sums = batch_size * config.num_heads * seq_len * 4
-        return branch + 4 * tokens * hidden * number + log_sums, 0, feed_forward
+        mixing = 4 * 4 + number if device == "cpu" and number == 2 else 4 * number  # `fused_attention` works in float32 there
+        return branch + tokens * hidden * mixing + log_sums, 0, feed_forward
     scores = pairs * 4 + (pairs * (5 if device == "cuda" else 8) if config.dropout else 0)  # softmax; mask and product
     return branch + tokens * hidden * (3 * 4 + number), scores, feed_forward
 
@@ -113,12 +114,13 @@ def _loss_bytes(config: MicroBertConfig, rows: int, precision: str, device: str)
     hidden, vocab, number, is_low = config.hidden_size, config.vocab_size, _number_bytes(precision), precision != "no"
     feature = 2 if is_low and device == "cpu" else 4  # a norm under autocast answers float32 on a GPU only
     kept = rows * (2 * hidden * number + hidden * feature + 2 * 4)
-    features = rows * (hidden * feature + (2 * hidden + 1) * number) + (2 * rows * hidden if is_low and device == "cuda" else 0)
-    table = (hidden + 1) * vocab * 4                                 # the gradient of the word table
+    features = rows * hidden * (feature + number) + (2 * rows * hidden if is_low and device == "cuda" else 0)
+    table = (hidden + 1) * vocab * 4                                 # the gradients of the word table and the bias
     chunk = min(rows, max(128, _SCORES_AT_ONCE[device] // vocab))
     score = vocab * (6 if is_low else 4)                             # float32, and a bf16 copy
     again = min(rows - chunk, chunk)                                 # rows of the next chunk, while this one is still there
-    most = max(chunk * score + table + chunk * (hidden + 1) * (4 + number), (chunk + again) * score)
+    product = hidden * vocab * 4 + chunk * hidden * (4 + number if is_low else 4)  # a chunk's share of that gradient, made of its rows
+    most = max(chunk * score + product, (chunk + again) * score)
     return kept, features + table + (2 * vocab * hidden if is_low else 0) + most
 
 # %% ../../nbs/2_scaling/11_memory.ipynb #ea023731
@@ -359,7 +361,7 @@ def plan_moments(
     biases = 2 * (num_layers * (5 * hidden + config.intermediate_size) + hidden) if is_low else 0  # autocast's, until it ends
     all_copies = (num_layers * matrices + 4 * hidden**2) // 2 + biases if is_low else 0
 
-    table = vocab * (hidden if is_low else hidden + 1) * 4  # waits for its half from the embeddings
+    table = vocab * hidden * 4  # waits for its half from the embeddings
     around_gelu = tokens * max(config.intermediate_size * number + (2 * hidden if is_low else 0), 8 * hidden)
     pairs = batch_size * config.num_heads * seq_len**2 * 4
     around_softmax = (1 if config.dropout else 2) * pairs + between - in_feed_forward if scores else 0  # that branch is done by then
@@ -372,7 +374,7 @@ def plan_moments(
                head=table, passing=passing),
         moment("the first block", head + (num_layers - 1) * block + down, weight_copies=copies_of_block,
                activations=embeddings + first, attention_scores=scores, head=table, passing=passing),
-        moment("the embeddings", parameters - 4 * vocab * hidden, head=table + 4 * vocab * hidden * (1 if is_low else 2), passing=between),
+        moment("the embeddings", parameters - 4 * vocab * hidden, head=table + 4 * vocab * hidden * (1 if is_low or device == "cuda" else 2), passing=between),
         moment("the update", parameters),
     ]
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from ..models.attention import MultiHeadAttention
+from ..models.attention import MultiHeadAttention, fused_attention
 from ..models.bert import MicroBertForMaskedLM
 from .presets import PretrainConfig
 
@@ -108,9 +108,9 @@ class DocumentAttention(MultiHeadAttention):
     def _context(self, query: Tensor, key: Tensor, value: Tensor, may_look: Tensor | None = None) -> Tensor:
         "Scaled dot-product attention, (batch, num_heads, seq, head_dim) each."
         dropout = self.dropout if self.training else 0.0
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not self.is_causal:  # the fused kernel's backward pass is slow there
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not self.is_causal:  # faster for texts as short as these
             return F.dropout((query * self.head_dim**-0.5 @ key.mT).softmax(-1), dropout) @ value
-        return F.scaled_dot_product_attention(query, key, value, may_look, dropout, is_causal=self.is_causal and may_look is None)
+        return fused_attention(query, key, value, may_look, dropout, is_causal=self.is_causal and may_look is None)
 
 
 def _check_numbers(attention_mask: Tensor, hidden_states: Tensor) -> None:
