@@ -213,7 +213,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 hidden_grad[part] = (exps @ weight) * share
                 scaled = (hidden_states[part] * share).to(weight.dtype)                    # (chunk, hidden)
                 weight_grad += (scaled.T @ exps).T if weight.size(1) < 32 else exps.T @ scaled  # the same; narrow results are slow to write
-                bias_grad += (share.T @ scores)[0]
+                bias_grad.addmv_(scores.T, share[:, 0])
         if with_gradients:  # so far softmax; now minus one-hot
             hidden_grad -= weight[truth] * is_counted[:, None].to(weight.dtype)
             weight_grad.index_add_(0, truth, hidden_states.to(dtype) * is_counted[:, None], alpha=-1)
