@@ -63,6 +63,18 @@ def test_counts_may_be_written_short():
     assert parse(["pretrain", "v2", "--max-texts", "500k"]).max_texts == 500_000
 
 
+@pytest.mark.parametrize("words", [["v2", "--seed", "3"], ["--preset", "v2", "--seed", "3"], ["--seed", "3", "--preset=v2"]])
+def test_a_preset_may_be_an_option_as_in_other_commands(words):
+    "Its settings are the defaults of the rest, wherever it stands."
+    command = parse(["pretrain", *words])
+    assert (command.preset, command.hidden_size, command.seed) == ("v2", preset("v2").hidden_size, 3)
+
+
+def test_an_unknown_preset_given_as_an_option_is_named(capsys):
+    assert main(["pretrain", "--preset", "v9"]) == 1
+    assert "v9" in capsys.readouterr().err
+
+
 def test_auto_runs_with_the_settings_that_were_given(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "texts.txt").write_text("\n".join(f"the good film number {number} was good and long ." for number in range(120)))

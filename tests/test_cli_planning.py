@@ -79,6 +79,7 @@ def test_what_does_not_fit_is_refused_after_the_table_with_the_largest_batch(cap
 
 @pytest.mark.parametrize(("words", "sentence"), [
     (["--preset", "v99"], "there is no preset 'v99'"),
+    (["--preset", "nano"], "nano has modern blocks, and the plan knows BERT's"),
     (["--gpu", "24 cards"], "'24 cards' is no size of memory"),
     (["--batch", "-3"], "-3 rows and 1 processes are no training"),
     (["--processes", "0"], "0 processes are no training"),

@@ -15,13 +15,13 @@ from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.models import FillMask
 from microbert_course.cli.planning import Plan
-from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts
+from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts, with_preset_first
 
 
 def parse(arguments: list[str]) -> object:  # the words after `microbert`
     "The command that the words ask for, with its options filled in; it has a method `run`."
     if arguments[:1] == ["pretrain"]:
-        arguments = with_counts(arguments)
+        arguments = ["pretrain", *with_preset_first(with_counts(arguments[1:]))]
     defaults = pretrain_defaults(arguments)
     command = (
         Annotated[Tour, tyro.conf.subcommand("tour")]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from microbert_course.errors import CourseError
-from microbert_course.training.presets import preset
+from microbert_course.training.presets import PRESETS, preset
 
 
 @dataclass
@@ -52,23 +52,27 @@ class Plan:
 
         changes = {"max_seq_len": self.seq} if self.seq else {}
         config = preset(self.preset, **changes)
+        if config.blocks != "bert":
+            raise CourseError(f"{self.preset} has modern blocks, and the plan knows BERT's: train it for a few steps, or plan one of "
+                              f"{', '.join(name for name, known in PRESETS.items() if known.blocks == 'bert')}")
+        checkpointing = self.checkpointing or config.checkpointing
         rows = self.batch or config.batch_size // config.gradient_accumulation_steps
         if min(rows, self.processes) < 1:
             raise CourseError(f"{rows} rows and {self.processes} processes are no training: give 1 or more of each")
         memory = parse_bytes(self.gpu) if self.gpu else None
         with torch.device("meta"):  # shapes without memory
-            shape = build_model(config, config.vocab_size + (5 if config.tokenizer == "words" else 0)).config
+            shape = build_model(config, config.num_pieces).config
         precision = config.mixed_precision if self.precision == "preset" else self.precision
         if precision == "auto":
             precision = "bf16" if self.device == "cuda" else "no"
-        settings = dict(precision=precision, checkpointing=self.checkpointing, attention=self.attention, device=self.device,
+        settings = dict(precision=precision, checkpointing=checkpointing, attention=self.attention, device=self.device,
                         mlm_probability=config.mlm_probability, num_processes=self.processes,
                         accumulating=self.accumulating or config.gradient_accumulation_steps > 1)
         plan, moments = plan_memory(shape, rows, **settings), plan_moments(shape, rows, **settings)
 
         print(f"{self.preset}: {shape.num_layers} × {shape.hidden_size}, {shape.num_heads} heads, {shape.vocab_size:,} pieces; "
               f"{rows} rows of {shape.max_seq_len} tokens, precision {precision}, {self.attention} attention"
-              f"{', checkpointed' if self.checkpointing else ''}, {self.device}")
+              f"{', checkpointed' if checkpointing else ''}, {self.device}")
         print(f"the worst moment of an update is {plan.moment}\n")
         print(f"{'':18} {'then':>10} {'share':>6} {'at most':>10}")
         for name, num_bytes in plan.parts.items():

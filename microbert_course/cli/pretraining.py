@@ -79,6 +79,16 @@ def with_counts(arguments: list[str]) -> list[str]:  # ["--max-texts", "500k"] b
     return [written_out(word) for word in arguments]
 
 
+def with_preset_first(arguments: list[str]) -> list[str]:  # ["--max-texts", "9", "--preset", "v1"] becomes ["v1", "--max-texts", "9"]
+    "The words after `microbert pretrain`, with a preset that is given as an option where a preset is read."
+    for place, word in enumerate(arguments):
+        option, equals, name = word.partition("=")
+        if option == "--preset" and (equals or place + 1 < len(arguments)):
+            rest = arguments[:place] + arguments[place + (1 if equals else 2) :]
+            return [name if equals else arguments[place + 1], *rest]
+    return arguments
+
+
 def pretrain_defaults(arguments: list[str]) -> Pretrain:  # the words after `microbert`
     "The settings of the preset that the words name, so that they are the defaults of all other options."
     named = arguments[:1] == ["pretrain"] and len(arguments) > 1 and not arguments[1].startswith("-")
@@ -98,9 +108,8 @@ class Presets:
 
         print(f"{'name':8} {'blocks':7} {'shape':32} {'text as':22} {'precision':9} {'rows':>5} {'steps':>7} {'parameters':>12} {'with head':>12}")
         for name, config in PRESETS.items():
-            vocab_size = config.vocab_size + (5 if config.tokenizer == "words" else 0)
             with torch.device("meta"):
-                model = make_model(config, vocab_size)
+                model = make_model(config, config.num_pieces)
             shape = f"{config.num_layers} × {config.hidden_size}, {config.num_heads} heads, {config.max_seq_len} tokens"
             rows = f"{config.rows_per_process or config.batch_size}{'*' if config.rows_per_process else ''}"
             print(f"{name:8} {config.blocks:7} {shape:32} {f'{config.vocab_size:,} {config.tokenizer}':22} {config.mixed_precision:9} {rows:>5} "

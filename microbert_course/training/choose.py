@@ -27,7 +27,7 @@ def choose_preset(
     for name in SIZES:
         config = preset(name)
         with torch.device("meta"):
-            shape = build_model(config, config.vocab_size + 5).config
+            shape = build_model(config, config.num_pieces).config
         most = largest_batch(shape, memory_bytes, precision="bf16" if config.mixed_precision != "no" else "no", accumulating=True)
         if most < LEAST_ROWS:
             continue
@@ -49,8 +49,7 @@ def with_target_params(
     Raises: CourseError if there is no such shape, or the vocabulary's size is not known yet."""
     if not config.vocab_size:
         raise CourseError("a shape for a number of parameters needs a vocab_size, and it is 0: give one")
-    vocab_size = config.vocab_size + (5 if config.tokenizer == "words" else 0)
-    shape = shape_for(target_params, prefer, vocab_size, max_seq_len=config.max_seq_len)
+    shape = shape_for(target_params, prefer, config.num_pieces, max_seq_len=config.max_seq_len)
     print(f"{shape.num_layers} × {shape.hidden_size}, {shape.num_heads} heads, width {shape.intermediate_size}: {count_parameters(shape):,} parameters")
     return replace(config, blocks="modern", hidden_size=shape.hidden_size, num_layers=shape.num_layers, num_heads=shape.num_heads,
                    intermediate_size=shape.intermediate_size)

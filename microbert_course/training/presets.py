@@ -103,6 +103,11 @@ class PretrainConfig:
             raise CourseError(f"batch_size {self.batch_size} does not split into {self.gradient_accumulation_steps} "
                               f"micro-batches: choose a multiple of {self.gradient_accumulation_steps}")
 
+    @property
+    def num_pieces(self) -> int:
+        "Rows of the word table: the words' five special ones included; 0 while the texts are to say it."
+        return self.vocab_size + (5 if self.tokenizer == "words" and self.vocab_size else 0)
+
 
 # what a run may change when it goes on: it decides how often something is looked at, when to stop and where, not what is computed
 MAY_CHANGE = ("eval_every", "save_every", "keep_checkpoints", "log_every", "max_tokens", "max_seconds", "device", "num_threads")
