@@ -1,6 +1,7 @@
 """`training.run`: a run that is interrupted anywhere goes on to the bit, and its folder is whole or absent."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertForMaskedLM
 from microbert_course.training import loop
 from microbert_course.training.run import RunResult, pretrain
+from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import BrokenRun, RunLog
 
 WHOLE = bool(os.environ.get("MICROBERT_TORTURE"))  # `make torture`: the matrices whole, instead of a small sample
@@ -165,13 +167,49 @@ def test_resume_does_not_begin_anew_where_all_checkpoints_are_damaged(data, tmp_
         pretrain(small_config(), tmp_path / "run", data=data, progress=False, resume="latest")
 
 
-def interrupt(config, folder, data, at):
+def test_an_interrupted_run_that_replaces_another_goes_on(data, tmp_path):
+    "Until it is done, the finished one stays; then it is gone."
+    whole = outcome(pretrain(small_config(seed=1), tmp_path / "whole", data=data, progress=False).folder)
+    before = outcome(pretrain(small_config(), tmp_path / "run", data=data, progress=False).folder)
+    interrupt(small_config(seed=1), tmp_path / "run", data, at=2, overwrite=True)
+    assert differences(outcome(tmp_path / "run"), before) == []
+    pretrain(small_config(seed=1), tmp_path / "run", data=data, progress=False, resume="latest")
+    assert differences(outcome(tmp_path / "run"), whole) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_run_killed_while_it_takes_its_name_goes_on(data, tmp_path, monkeypatch, number):
+    "Between the first thing that `finish` does and the last there is always a whole run."
+    pretrain(small_config(), tmp_path / "run", data=data, progress=False)
+    left, rename, finish = itertools.count(number - 1, -1), Path.rename, RunFolder.finish
+
+    def killed(*arguments):
+        if next(left) == 0:
+            raise SystemExit
+        return rename(*arguments)
+
+    def finish_killed(self):
+        monkeypatch.setattr(Path, "rename", killed)
+        finish(self)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(RunFolder, "finish", finish_killed)
+        patched.setattr(RunFolder, "give_up", lambda self: None)  # as SIGKILL has it
+        pretrain(small_config(seed=1), tmp_path / "run", data=data, progress=False, overwrite=True)
+    monkeypatch.setattr(Path, "rename", rename)
+    pretrain(small_config(seed=1), tmp_path / "run", data=data, progress=False, resume="latest")
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def interrupt(config, folder, data, at, overwrite=False):
     "Ctrl-C when all is written after the evaluation of step `at`."
     def stop(model, score):
         if score["step"] == at:
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        pretrain(config, folder, data=data, progress=False, on_evaluation=stop)
+        pretrain(config, folder, data=data, progress=False, on_evaluation=stop, overwrite=overwrite)
 
 
 def test_a_run_killed_before_its_folder_got_its_name_is_finished(data, tmp_path):

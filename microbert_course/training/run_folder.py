@@ -40,7 +40,7 @@ class RunFolder:
             raise CourseError("a run is either resumed or overwritten: pass --resume or --overwrite, not both")
         if self.final.exists() and not (self.final / "training.json").is_file():
             raise CourseError(f"{self.final} is there and is no training run, so it is not replaced: choose another folder")
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "run.lock").is_file():
+        if self.path.exists() and any(self.path.iterdir()) and not any((self.path / name).is_file() for name in ("run.lock", "training.json")):
             raise CourseError(f"{self.path} is there and is no training run, so it is not replaced: choose another folder")
         if self.final.exists() and not overwrite:
             self._reopen(resume)
@@ -55,11 +55,12 @@ class RunFolder:
         return None
 
     def _reopen(self, resume: str | Path | None) -> None:
-        "A finished run becomes an unfinished one, if it is to go on from its last state."
-        if not resume or self.path.exists():
+        "A finished run becomes an unfinished one, if it is to go on from its last state; beside the one that was to replace it, it stays."
+        if not resume:
             raise CourseError(f"{self.final} holds a finished run: choose another folder, or pass --overwrite to replace it")
-        self.final.rename(self.path)
-        self.is_reopened = True
+        if not self.path.exists():
+            self.final.rename(self.path)
+            self.is_reopened = True
 
     def _lock(self) -> None:
         "Raises: CourseError if another process has this run in its hands."
@@ -127,11 +128,15 @@ class RunFolder:
         "Called after every checkpoint: a folder on this machine has no copy elsewhere."
 
     def finish(self) -> None:
-        "The run is done: the folder gets its name."
+        "The run is done: the folder gets its name; one that is replaced goes last."
+        replaced = self.final.with_name(self.final.name + ".replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
         self.lock.release()
         (self.path / "run.lock").unlink(missing_ok=True)
-        shutil.rmtree(self.final, ignore_errors=True)
+        if self.final.exists():
+            self.final.rename(replaced)
         self.path.rename(self.final)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def give_up(self) -> None:
         "The run broke off: what cannot be resumed is taken away."
