@@ -395,16 +395,17 @@ def test_two_processes_are_one_large_batch(data, tmp_path):
 
 @needs_sigkill
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4] if WHOLE else [2])
+@pytest.mark.parametrize("processes", [2, 4] if WHOLE else [4])  # sums of more than two depend on their order
 def test_a_killed_worker_ends_the_others_and_the_run_goes_on_to_the_bit(tmp_path, processes):
     "Within 30 s, without an orphan; also with another number of processes, then within 1e-6."
     settings = ["num_steps=40", "eval_every=20", "save_every=10", "dropout=0"]
+    begun = time.monotonic()
     assert program(tmp_path / "undisturbed", *settings, processes=processes).returncode == 0
-    expected = outcome(tmp_path / "undisturbed")
+    usual_s, expected = time.monotonic() - begun, outcome(tmp_path / "undisturbed")
     for number in (2, 7, 11, 15, 19, 21, 26, 31, 36, 40) if WHOLE else (26,):
         begun = time.monotonic()
         killed = program(tmp_path / "run", "--kill", "update", str(number), *settings, processes=processes)
-        assert killed.returncode != 0 and time.monotonic() - begun < 60
+        assert killed.returncode != 0 and time.monotonic() - begun < usual_s + 30
         assert workers_of(tmp_path / "run") == []
         resumed = program(tmp_path / "run", *settings, processes=processes)
         assert resumed.returncode == 0, resumed.stderr[-2000:]

@@ -42,7 +42,7 @@ from microbert_course.training.presets import MAY_CHANGE, PretrainConfig
 from microbert_course.training.remote import run_folder
 from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import RunLog
-from microbert_course.training.state import all_finite, plain_model, restore, snapshot
+from microbert_course.training.state import all_finite, plain_model, restore, settle, snapshot
 
 
 @dataclass
@@ -163,6 +163,7 @@ def train(
     model = make_model(config, len(data.tokenizer), log_probs)
     prepare_blocks(model, config)
     training = Training(model, data, config, accelerator)
+    settle(training)
     place = [{"num_updates": 0, "history": {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": [], "skipped": []}}]
     if checkpoint:
         place = [{**checkpoint.values, "num_updates": checkpoint.num_updates}]

@@ -10,11 +10,26 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.nn.parallel import DistributedDataParallel
 
 from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertForMaskedLM
 from microbert_course.training.build import make_model
 from microbert_course.training.loop import Training
+
+
+def settle(training: Training) -> None:
+    """Let DDP lay its gradients out, before the first update; every process must call this.
+
+    It does so by the order in which a first backward pass makes them, and sums over more than two processes are added in an order that
+    depends on the layout: without this, the first update after a resume would have other last digits than the same update within a run."""
+    if not isinstance(training.objective, DistributedDataParallel):
+        return
+    ids = torch.full((training.part_size, training.config.max_seq_len), 1, device=training.accelerator.device)
+    with training.accelerator.autocast():
+        loss, _ = training.objective(ids, None, torch.arange(len(ids), device=ids.device), ids[:, 0])
+    loss.backward()
+    training.optimizer.zero_grad()
 
 
 def snapshot(training: Training) -> dict[str, dict[str, Tensor]]:  # "model" and "optimizer", whole and on the CPU; empty but on rank 0
