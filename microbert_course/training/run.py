@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -213,6 +214,8 @@ def train(
     model = plain_model(training)
     first_says(accelerator, run.finish)
     accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
+        time.sleep(0.5)  # a message may be on its way still, and gloo ends the whole process where a neighbour has hung up
     return RunResult(run.final, model.eval().cpu(), data.tokenizer, log.history)
 
 
