@@ -4,8 +4,8 @@
 
 Both sides of the first comparison have the same weights, batches, masks, optimizer (fused AdamW), clipping and no dropout, and their losses are
 compared at every step. Ours is the shipped `Training.update`; theirs is the model with SDPA, its own loss and nothing taken away. In the second
-comparison all sides are ours and read the same reviews, laid out as `pretrain` does: a padded row a review, or windows of all reviews packed into rows for
-`DocumentAttention`, or such rows of which the padding that is left is not worked on either (`unpadded_features`). Real tokens are counted.
+comparison all sides are `Training.update` on the same reviews, in the layouts of `pretrain`: a padded row a review, or packed rows, or packed rows of
+which the padding that is left is not worked on either (`unpadded_features`). Real tokens are counted.
 CPU time of one thread, the sides in turns, medians over the rounds; a machine that is busy otherwise changes both sides alike.
 """
 
@@ -19,23 +19,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import BertForMaskedLM
 
-from microbert_course.data.corpus import document_numbers, encode_rows, positions_in
-from microbert_course.data.sources import clean_text, load
-from microbert_course.data.wordpiece import WordCacheEncoder, train_wordpiece
-from microbert_course.models.attention import MultiHeadAttention
-from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM
+from microbert_course.training.build import make_model
 from microbert_course.training.loop import PretrainData, Training, build_model, make_batch
-from microbert_course.training.masking import linear_cross_entropy
 from microbert_course.training.optim import parameter_groups
 from microbert_course.training.prepare import prepare_data
 from microbert_course.training.presets import PretrainConfig, preset
-from microbert_course.training.speed import DocumentAttention, flops_of_update, peak_flops, unpadded_features
+from microbert_course.training.speed import flops_of_update, peak_flops, unpadded_features
 
 TOLERANCE = {"no": 1e-4, "bf16": 5e-2}  # between the two losses, nats a hidden token; bfloat16 has three digits
 SHAPES = {
@@ -99,41 +93,25 @@ def mfu(config: PretrainConfig, data: PretrainData, precision: str, step_s: floa
     return flops / step_s / peak_flops(torch.device("cpu"), precision)
 
 
-def rows_update(way: str, model: MicroBertForMaskedLM, optimizer: torch.optim.Optimizer, rows: np.ndarray, tokenizer, seed: int) -> None:
-    "One update on padded rows, on packed rows, or on packed rows without the padding that is left."
-    batch = make_batch(rows, tokenizer, 0.15, seed)
-    input_ids, attention_mask, predict_at, targets, _ = batch.tensors("cpu")
-    position_ids = None
-    if way != "padded":
-        numbers = document_numbers(rows[:, : input_ids.size(1)].astype(np.int64), tokenizer.cls_token_id, tokenizer.pad_token_id)
-        attention_mask, position_ids = torch.from_numpy(numbers), torch.from_numpy(positions_in(numbers))
-    features_of = partial(unpadded_features, model) if way == "unpadded" else model.features
-    features = features_of(input_ids, attention_mask, predict_at=predict_at, position_ids=position_ids)
-    loss, _ = linear_cross_entropy(features, *model.output_table(), targets)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-def packing(texts: list[str], max_seq_len: int, num_rounds: int, batch_size: int = 8) -> dict[str, object]:
-    "Real tokens a CPU-second of the v4 shape on the same reviews: how many a batch holds on average, over the median step."
-    tokenizer = train_wordpiece(texts, 8_000)
-    padded, packed = (encode_rows(texts, WordCacheEncoder(tokenizer), max_seq_len, layout) for layout in ("first", "packed"))
-    config = MicroBertConfig(len(tokenizer), 256, num_layers=8, num_heads=8, intermediate_size=1_024, max_seq_len=max_seq_len)
+def packing(max_seq_len: int, num_rounds: int) -> dict[str, object]:
+    "Real tokens a CPU-second of the v4 shape on the same reviews, in each of the three ways."
     sides = {}
-    for way, rows in {"padded": padded, "packed": packed, "unpadded": packed}.items():
-        model = MicroBertForMaskedLM(config, MultiHeadAttention if way == "padded" else DocumentAttention)
-        sides[way] = rows, model, torch.optim.AdamW(parameter_groups(model, 0.01), lr=1e-4, fused=True)
-    seconds = {way: [] for way in sides}
-    for number in range(num_rounds + 1):
-        for way, (rows, model, optimizer) in sides.items():
-            chosen = rows[np.random.default_rng(number).choice(len(rows), batch_size, replace=False)]
-            seconds[way].append(timed(rows_update, way, model, optimizer, chosen, tokenizer, number)[0])
-    tokens = {way: batch_size * max_seq_len * float((rows != 0).mean()) for way, (rows, _, _) in sides.items()}
-    rates = {way: [tokens[way] / s for s in seconds[way][1:]] for way in sides}  # the first step warms up
-    figures = {"share_real": {way: tokens[way] / batch_size / max_seq_len for way in ("padded", "packed")},
-               "tokens_per_cpu_s": {way: statistics.median(rates[way]) for way in sides}}
+    for way, layout in {"padded": "first", "packed": "packed", "unpadded": "packed"}.items():
+        config = replace(SHAPES["v4"], tokenizer="wordpiece", vocab_size=8_000, max_seq_len=max_seq_len, layout=layout)
+        data = prepare_data(config)
+        model = make_model(config, len(data.tokenizer))
+        if way == "unpadded":
+            model.features = partial(unpadded_features, model)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        sides[way] = Training(model, data, config, Accelerator(cpu=True))
+    rates = {way: [] for way in sides}
+    for step in range(num_rounds + 1):
+        for way, training in sides.items():
+            seconds, update = timed(training.update, step)
+            rates[way].append(update["tokens"] / seconds)
+    rates = {way: side[1:] for way, side in rates.items()}  # the first step warms up
+    figures = {"share_real": {way: float((sides[way].data.train_ids != 0).mean()) for way in ("padded", "packed")},
+               "tokens_per_cpu_s": {way: statistics.median(side) for way, side in rates.items()}}
     for way in ("packed", "unpadded"):
         ratios = [fast / slow for fast, slow in zip(rates[way], rates["padded"], strict=True)]
         figures |= {f"{way}_ratio": statistics.median(ratios), f"{way}_ratios": ratios}
@@ -159,8 +137,7 @@ def main() -> None:
             figures[name] = {**sides, "best_over_their_float32": sides["no"]["their_step_cpu_s"] / best_s,
                              "best_over_their_best": min(side["their_step_cpu_s"] for side in sides.values()) / best_s}
     if "packing" in arguments.only:
-        texts = [clean_text(text) for text in load("imdb", "train")["text"]]
-        figures["packing"] = {str(seq): packing(texts, seq, arguments.rounds) for seq in (256, 512)}
+        figures["packing"] = {str(seq): packing(seq, arguments.rounds) for seq in (256, 512)}
     print(json.dumps(figures, indent=1))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

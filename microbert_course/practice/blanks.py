@@ -1,8 +1,8 @@
-"""The one line that stands for an answer, in a learner's exercise and in the grader's copy of the library.
+"""The line that a learner replaces: it stands for an answer in an exercise, and for the builds in the grader's copy of the library.
 
-It raises NotImplementedError, as blanks in exercises do everywhere; a check that meets this error answers "not yet"."""
+A check that meets its error answers "not yet"."""
 
-ERROR = "NotImplementedError"
+ERROR = NotImplementedError.__name__  # what blanks in exercises raise everywhere
 
 
 def blank(reason: str) -> str:  # one statement
