@@ -39,12 +39,16 @@ class StreamedData(PretrainData):
     "Rows from a stream; `train_ids` is a sample of them."
 
     stream: corpus.StreamedRows | None = None
+    newest: tuple[tuple[int, int, int], np.ndarray] | None = None  # what was asked for last, and its rows: a stream does not go back
 
     def rows(self, step: int, batch_size: int, seed: int) -> np.ndarray:  # (batch_size, max_seq_len)
         "The next rows of the stream; it was made for this seed and size of batch."
         if (self.stream.batch_size, self.stream.seed) != (batch_size, seed):
             self.stream = corpus.StreamedRows(self.stream.texts, self.stream.encode, batch_size, seed, self.stream.buffer_size)
-        return self.stream.rows(step)
+        asked = (step, batch_size, seed)
+        if self.newest is None or self.newest[0] != asked:
+            self.newest = (asked, self.stream.rows(step))
+        return self.newest[1]
 
 
 class PackedStream(PackedData, StreamedData):
