@@ -227,8 +227,8 @@ def test_an_install_that_fails_leaves_no_stamp_and_the_next_run_takes_it_up(envi
     assert (venv / environment.STAMP).read_text().strip() == environment.fingerprint(os.path.realpath(checkout), os.path.realpath(venv))
     calls = (tmp_path / "calls").read_text().splitlines()
     assert "install --quiet pip==" in calls[0] and "setuptools==" in calls[0]
-    assert calls[-2].endswith("--no-build-isolation -c constraints.txt -e .[dev]")
-    assert calls[-1].endswith("microbert_course.cli.main fetch minilm")
+    assert calls[-3].endswith("--no-build-isolation -c constraints.txt -e .[dev]")
+    assert calls[-2].endswith("microbert_course.cli.main fetch minilm") and calls[-1].endswith("fetch smollm2")
     assert environment.main([]) == 0
     assert (tmp_path / "calls").read_text().splitlines() == calls
 
@@ -241,7 +241,7 @@ def test_an_install_without_the_weights_is_whole_and_says_how_to_get_them(enviro
     make_fake_venv(checkout / ".venv", make_fake_pip(tmp_path, pip))
     assert environment.main([]) == 0
     said = capsys.readouterr()
-    assert "All is installed but the weights for lesson 05, which waits for them: the weights are not to be had: run" in said.out
+    assert "All is installed but the weights for lessons 05 and 17, which wait for them: the weights are not to be had: run" in said.out
     assert said.err == "" and "Installed in" in said.out
     assert environment.is_ready(os.path.realpath(checkout), os.path.realpath(checkout / ".venv"))
 
