@@ -232,6 +232,13 @@ def _gguf_tokenizer(reader: "GGUFReader", path: Path) -> "PreTrainedTokenizerFas
                                    chat_template=template, clean_up_tokenization_spaces=False)
 
 
+def read_gguf_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
+    """The tokenizer in a GGUF file, without its weights.
+
+    Raises: CourseError if there is no such file, it is no GGUF or cut short, or has another kind of tokenizer."""
+    return _gguf_tokenizer(_open_gguf(Path(path)), Path(path))
+
+
 def load_decoder(
     name: str | Path,  # a folder with a Llama and its tokenizer, a GGUF file, or "smollm2"
 ) -> tuple["GptForCausalLM", "PreTrainedTokenizerFast"]:  # fp32, on the CPU, in eval mode
