@@ -7,7 +7,6 @@ from microbert_course.errors import CourseError
 from microbert_course.models.shapes import LM_SIZES, MODERN_SIZES
 from microbert_course.training.settings import TrainConfig
 
-
 SMOLLM2_PIECES = 49_152
 
 

@@ -16,7 +16,14 @@ from microbert_course.errors import CourseError
 from microbert_course.training.build import make_model, num_block_parameters
 from microbert_course.training.causal import edges, flops_per_token, next_token_log_probs, next_token_questions
 from microbert_course.training.engine import RunResult, run_task
-from microbert_course.training.loop import PretrainData, build_model, evaluate, evaluation_batches, plot_history, unigram_loss
+from microbert_course.training.loop import (
+    PretrainData,
+    build_model,
+    evaluate,
+    evaluation_batches,
+    plot_history,
+    unigram_loss,
+)
 from microbert_course.training.masking import unigram_log_probs
 from microbert_course.training.memory import check_fits
 from microbert_course.training.prepare import prepare_data
