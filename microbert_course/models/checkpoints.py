@@ -98,11 +98,12 @@ def weight_names(
 def to_transformers_weights(
     model: nn.Module,
     names: dict[str, list[str]] | None = None,  # our name: their names; None = those of a masked language model
+    rows: dict[str, list[int]] | None = None,  # our name: how many rows each of theirs has, where they are not alike
 ) -> dict[str, Tensor]:  # what `BertForMaskedLM.load_state_dict` takes, up to its tied copies
     "Our weights under the names that transformers uses."
     state, result = model.state_dict(), {}
     for ours, theirs in (names or weight_names(model.config)).items():
-        parts = state[ours].cpu().chunk(len(theirs))
+        parts = state[ours].cpu().split(_rows_of(ours, theirs, len(state[ours]), rows))
         result.update({name: part.clone() for name, part in zip(theirs, parts, strict=True)})
     return result
 
@@ -113,6 +114,7 @@ def from_transformers_weights(
     where: str | Path,  # named in the error
     names: dict[str, list[str]] | None = None,  # our name: their names; None = those of a masked language model
     architecture: str = "BertForMaskedLM",  # what to look for, named in the error
+    rows: dict[str, list[int]] | None = None,  # our name: how many rows each of theirs has, where they are not alike
 ) -> dict[str, Tensor]:  # what `model.load_state_dict` takes
     """Weights of a transformers checkpoint under our names, in fp32.
 
@@ -123,8 +125,8 @@ def from_transformers_weights(
         if missing:
             raise CourseError(f"{where} has no tensor {missing[0]!r}: choose a folder with a {architecture} in it")
         size, *rest = expected[ours].shape  # several parts share the first axis
-        shape = (size // len(theirs), *rest)
-        for name in theirs:
+        for name, num_rows in zip(theirs, _rows_of(ours, theirs, size, rows), strict=True):
+            shape = (num_rows, *rest)
             if tuple(weights[name].shape) != shape:
                 raise CourseError(f"{where} has {name!r} in the shape {tuple(weights[name].shape)} where its "
                                   f"config.json asks for {shape}: restore the folder or train again")
@@ -132,6 +134,11 @@ def from_transformers_weights(
                 raise CourseError(f"{where} has NaN or infinity in {name!r}: train again with a lower learning rate")
         state[ours] = torch.cat([weights[name] for name in theirs]).float()
     return state
+
+
+def _rows_of(ours: str, theirs: list[str], size: int, rows: dict[str, list[int]] | None) -> list[int]:
+    "How the first axis of one of our tensors is shared out among theirs."
+    return (rows or {}).get(ours) or [size // len(theirs)] * len(theirs)
 
 
 def read_weights(

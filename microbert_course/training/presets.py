@@ -4,8 +4,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from microbert_course.errors import CourseError
-from microbert_course.models.shapes import MODERN_SIZES
+from microbert_course.models.shapes import LM_SIZES, MODERN_SIZES
 from microbert_course.training.settings import TrainConfig
+
+SMOLLM2_PIECES = 49_152
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class PretrainConfig(TrainConfig):
 
     # data
     data: str = "imdb"  # a name or a path that `data.sources.load` takes
-    tokenizer: Literal["words", "wordpiece"] = "wordpiece"  # how text becomes ids
+    tokenizer: Literal["words", "wordpiece", "smollm2"] = "wordpiece"  # how text becomes ids; the first two learn their pieces from the texts
     vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones; 0 = as many as the texts support
     max_seq_len: int = 24  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
@@ -25,10 +27,11 @@ class PretrainConfig(TrainConfig):
     streamed: bool = False  # read the texts on and on instead of keeping them: for more than fits into memory or on the disk
     buffer_size: int = 10_000  # rows of a stream that wait to be drawn: its order is mixed as far as that
     # shape
-    blocks: Literal["bert", "modern"] = "bert"  # BERT's own, or ModernBERT's: rotary positions, local attention, gates, no biases
+    blocks: Literal["bert", "modern", "gpt"] = "bert"  # BERT's own; ModernBERT's; or those of a decoder, which guesses the next token instead of hidden ones
     hidden_size: int = 64  # numbers a token is described by
     num_layers: int = 2  # transformer blocks
     num_heads: int = 2  # attention heads; hidden_size must split into them
+    num_kv_heads: int = 0  # of a decoder: key and value heads, each shared by several of num_heads; 0 = as many as num_heads
     intermediate_size: int = 128  # width of the feed-forward
     dropout: float = 0.0  # share dropped in training; more than one epoch makes it useful
     initializer_range: float = 0.02  # standard deviation of the weights at the start
@@ -43,7 +46,7 @@ class PretrainConfig(TrainConfig):
     def __post_init__(self):
         super().__post_init__()
         self.check_least(vocab_size=0, max_seq_len=3, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_texts=0, stride=0,
-                         buffer_size=1)
+                         buffer_size=1, num_kv_heads=0)
         self.check_above_zero("initializer_range")
         self.check_shares("dropout")
         if not 0 < self.mlm_probability < 1:
@@ -53,6 +56,13 @@ class PretrainConfig(TrainConfig):
                               + ("0, or another layout" if self.layout == "first" else f"0 to {self.max_seq_len - 3}"))
         if self.layout == "packed" and self.blocks == "modern":
             raise CourseError("modern blocks do not keep packed texts apart: choose layout 'windows', or blocks 'bert'")
+        if self.tokenizer == "smollm2" and self.blocks != "gpt":
+            raise CourseError(f"tokenizer 'smollm2' has no [MASK], which blocks {self.blocks!r} learn from: choose 'wordpiece', or blocks 'gpt'")
+        if self.tokenizer == "smollm2" and self.vocab_size != SMOLLM2_PIECES:
+            raise CourseError(f"vocab_size is {self.vocab_size} and SmolLM2's tokenizer has {SMOLLM2_PIECES}: give that, or another tokenizer")
+        if self.num_kv_heads and (self.blocks != "gpt" or self.num_heads % self.num_kv_heads):
+            raise CourseError(f"num_kv_heads is {self.num_kv_heads}: " + (f"with {self.num_heads} heads give a divisor of that" if self.blocks == "gpt"
+                              else "only blocks 'gpt' share key heads; leave it out"))
         if self.hidden_size % self.num_heads:
             raise CourseError(f"hidden_size {self.hidden_size} does not split into {self.num_heads} heads: "
                               f"choose a multiple of {self.num_heads}, or other num_heads")
@@ -87,6 +97,10 @@ PRESETS = {
         blocks="modern", layout="windows", mlm_probability=0.3, batch_size=64, num_steps=20_000, learning_rate=learning_rate, schedule="cosine",
         warmup_steps=1_000, floor=0.1, beta2=0.98, eval_every=1_000, mixed_precision="auto", num_threads=0, **MODERN_SIZES[name])
        for name, learning_rate in {"nano": 3e-3, "tiny": 2e-3, "small": 1e-3, "medium": 6e-4, "large": 4e-4, "xlarge": 3e-4}.items()},
+    **{name: PretrainConfig(
+        blocks="gpt", tokenizer="smollm2", layout="packed", batch_size=64, num_steps=20_000, learning_rate=learning_rate, schedule="cosine",
+        warmup_steps=1_000, floor=0.1, eval_every=1_000, mixed_precision="auto", num_threads=0, **LM_SIZES[name])
+       for name, learning_rate in {"lm-tiny": 2e-3, "lm-small": 1e-3, "lm-medium": 6e-4}.items()},
 }
 
 

@@ -14,8 +14,16 @@ from torch import nn
 from microbert_course.data.licences import licence_of
 from microbert_course.errors import CourseError
 from microbert_course.training.build import make_model, num_block_parameters
+from microbert_course.training.causal import edges, flops_per_token, next_token_log_probs, next_token_questions
 from microbert_course.training.engine import RunResult, run_task
-from microbert_course.training.loop import PretrainData, build_model, evaluate, evaluation_batches, unigram_loss
+from microbert_course.training.loop import (
+    PretrainData,
+    build_model,
+    evaluate,
+    evaluation_batches,
+    plot_history,
+    unigram_loss,
+)
 from microbert_course.training.masking import unigram_log_probs
 from microbert_course.training.memory import check_fits
 from microbert_course.training.prepare import prepare_data
@@ -40,25 +48,30 @@ def pretrain(
 
 
 def pretraining(data: PretrainData | None, accelerator: Accelerator, config: PretrainConfig) -> Task:
-    """Guess hidden words; the line to beat is a guesser who knows only how frequent they are.
+    """Guess hidden tokens, or a decoder the next ones; the line to beat is a guesser who knows only how frequent they are.
 
     Raises: CourseError if the texts are not to be had or too short, or a micro-batch does not fit into memory."""
-    data = data or prepare_data(config)
+    data, is_causal = data or prepare_data(config), config.blocks == "gpt"
     vocab_size = len(data.tokenizer)
-    questions = evaluation_batches(data.validation_ids, data.tokenizer)
+    questions = (next_token_questions if is_causal else evaluation_batches)(data.validation_ids, data.tokenizer)
     if not any(batch.num_predicted for batch in questions):
         raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
-    log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), vocab_size, len(data.tokenizer.all_special_ids))
+    if is_causal:
+        log_probs = next_token_log_probs(data.train_ids, data.tokenizer)
+    else:
+        log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), vocab_size, len(data.tokenizer.all_special_ids))
     check_memory(config, vocab_size, accelerator)
     with torch.device("meta"):
         shape = make_model(config, vocab_size)
+    in_blocks = num_block_parameters(shape)
     return Task(
-        make_model=partial(make_model, config, vocab_size, log_probs), data=data, fingerprint=fingerprint(data),
+        make_model=partial(make_model, config, vocab_size, log_probs, edges(data.tokenizer)), data=data, fingerprint=fingerprint(data),
         evaluate=lambda model, accelerator: evaluate(model, questions, accelerator),
         baseline={"unigram_loss": unigram_loss(questions, log_probs)},
         about={"parameters_without_head": shape.num_parameters(with_head=False), "licence": licence_of(config.data),
                "token_budget": config.max_tokens or config.num_steps * config.batch_size * config.max_seq_len},
-        flops_per_token=flops_of_update(config, num_block_parameters(shape), 1))
+        plot=partial(plot_history, unit="token" if is_causal else "hidden token"),
+        flops_per_token=flops_per_token(config, in_blocks, vocab_size) if is_causal else flops_of_update(config, in_blocks, 1))
 
 
 def check_memory(config: PretrainConfig, vocab_size: int, accelerator: Accelerator) -> None:
