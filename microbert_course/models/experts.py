@@ -7,7 +7,7 @@ __all__ = ['route', 'Router', 'expert_capacity', 'find_seats', 'Routing', 'Exper
            'active_parameters', 'balance_loss', 'z_loss', 'auxiliary_losses', 'add_router_losses', 'upcycle',
            'upcycle_model', 'ExpertModel', 'read_configuration', 'has_experts', 'expert_model']
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #7f832a73
+# %% ../../nbs/3_posttraining/22_experts.ipynb #d790ae60
 import copy
 import math
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from .transformer import TransformerBlock
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #180c9ce4
+# %% ../../nbs/3_posttraining/22_experts.ipynb #99cdf620
 def route(
     logits: Tensor,  # (num_tokens, num_experts), a score for each expert
     top_k: int,  # experts a token goes to
@@ -39,7 +39,7 @@ def route(
         weights = weights / weights.sum(dim=-1, keepdim=True)
     return weights, experts
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #2d80a159
+# %% ../../nbs/3_posttraining/22_experts.ipynb #6e49e33d
 class Router(nn.Module):
     """The gate: one row of weights an expert, compared with every token; float32 whatever the model computes in (Fedus et al. 2021, §2.4).
 
@@ -72,7 +72,7 @@ class Router(nn.Module):
             logits = F.linear(tokens.to(precise), self.weight.to(precise))
         return logits, *route(logits, self.top_k, self.normalize)
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #b921790b
+# %% ../../nbs/3_posttraining/22_experts.ipynb #0d2bdf5c
 def expert_capacity(
     num_tokens: int,
     num_experts: int,
@@ -99,7 +99,7 @@ def find_seats(
     place = places.gather(1, in_line[:, None])[:, 0]                       # 1 for the first who asked the same expert
     return (place <= capacity).view(top_k, num_tokens).t()
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #bf747310
+# %% ../../nbs/3_posttraining/22_experts.ipynb #6aee2140
 @dataclass
 class Routing:
     "What a layer of experts decided about its last batch."
@@ -171,7 +171,7 @@ class ExpertsFeedForward(nn.Module):
         "What is copied and pickled: not the last batch, whose tensors carry a graph."
         return {**self.__dict__, "routing": None}
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #36911411
+# %% ../../nbs/3_posttraining/22_experts.ipynb #144d901e
 def expert_layers(
     model: nn.Module,
 ) -> list[ExpertsFeedForward]:  # in order
@@ -187,7 +187,7 @@ def active_parameters(
     idle = sum((layer.router.num_experts - layer.router.top_k) * sum(p.numel() for p in layer.experts["0"].parameters()) for layer in layers)
     return sum(p.numel() for p in model.parameters()) - idle
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #6c966094
+# %% ../../nbs/3_posttraining/22_experts.ipynb #b9fdcbb9
 def balance_loss(
     logits: Tensor,   # (num_tokens, num_experts)
     experts: Tensor,  # (num_tokens, top_k) int64, whom each token asks
@@ -210,7 +210,7 @@ def z_loss(
     squares = logits.logsumexp(dim=-1).square()
     return squares.mean() if is_real is None else (squares * is_real).sum() / is_real.sum()
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #11e37412
+# %% ../../nbs/3_posttraining/22_experts.ipynb #7837bd9a
 def auxiliary_losses(
     model: nn.Module,  # has just read a batch
     attention_mask: Tensor | None = None,  # (batch, seq), 0 = padding
@@ -243,7 +243,7 @@ def add_router_losses(
     objective.register_forward_hook(add)
     return objective
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #4a19dddf
+# %% ../../nbs/3_posttraining/22_experts.ipynb #bfec07ed
 def upcycle(
     feed_forward: nn.Module,  # trained, of any kind; stays as it is
     hidden_size: int,
@@ -281,7 +281,7 @@ def upcycle_model(
         branch.sublayer = upcycle(branch.sublayer, model.config.hidden_size, num_experts, top_k, normalize, capacity_factor)
     return model
 
-# %% ../../nbs/3_posttraining/22_experts.ipynb #6aee05fe
+# %% ../../nbs/3_posttraining/22_experts.ipynb #2cf81f4f
 @dataclass(frozen=True)
 class ExpertModel:
     "What the configuration of a model with experts says."
