@@ -15,8 +15,10 @@ from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM
 from microbert_course.models.expert_families import FAMILIES
 from microbert_course.models.experts import (
+    ExpertModel,
     ExpertsFeedForward,
     Router,
+    Routing,
     active_parameters,
     add_router_losses,
     auxiliary_losses,
@@ -26,6 +28,7 @@ from microbert_course.models.experts import (
     expert_model,
     find_seats,
     has_experts,
+    read_configuration,
     route,
     upcycle,
     upcycle_model,
@@ -157,6 +160,20 @@ def test_a_dropped_token_passes_by_unchanged_and_is_counted():
     assert layer.routing.num_dropped == int(is_dropped.sum()) >= 4  # at most 2 seats at each of 2 experts, for 8 tokens
     assert torch.equal(answered[0, is_dropped], hidden_states[0, is_dropped])
     assert (answered[0, ~is_dropped] != hidden_states[0, ~is_dropped]).all()
+
+
+def test_requests_are_counted_with_or_without_a_seat():
+    routing = Routing(torch.zeros(3, 4), torch.ones(3, 2), torch.tensor([[0, 3], [0, 1], [3, 0]]), torch.tensor([[True, False], [False, False], [True, True]]))
+    assert routing.tokens_per_expert.tolist() == [3, 1, 0, 2] and routing.num_dropped == 1
+
+
+def test_under_autocast_a_layer_answers_and_learns_in_float32():
+    layer, tokens = make_layer(), torch.randn(9, 6, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = layer(tokens)
+    answer.sum().backward()
+    assert answer.dtype == tokens.grad.dtype == layer.router.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(answer, layer(tokens), rtol=0.05, atol=0.05)
 
 
 def test_a_token_with_one_seat_of_two_is_not_dropped():
@@ -349,6 +366,8 @@ def test_a_model_with_copies_predicts_what_it_did_before(every):
 def test_a_model_without_blocks_cannot_be_upcycled():
     with pytest.raises(ValueError, match="^Linear has 0 blocks: there is none to give experts to$"):
         upcycle_model(nn.Linear(2, 2), 4)
+    with pytest.raises(ValueError, match="^every 3 is no step through 2 blocks: choose 1 to 2$"):
+        make_model(every=3)
 
 
 def test_active_parameters_leave_idle_experts_out():
@@ -416,13 +435,15 @@ def test_a_configuration_may_be_a_dict_a_folder_or_an_object(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**values, "architectures": ["DeepseekV3ForCausalLM"], "auto_map": {"AutoConfig": "x"},
                                                       "quantization_config": {"quant_method": "fp8"}}))
     found = expert_model(values)
+    assert read_configuration(values) is values and read_configuration(tmp_path)["model_type"] == "deepseek_v3"
     assert found == expert_model(tmp_path) == expert_model(str(tmp_path)) == expert_model(transformers.AutoConfig.for_model(**values))
     assert (found.family, found.num_layers, found.num_expert_layers, found.first_dense_layers) == ("deepseek_v3", 5, 3, 2)
     assert (found.num_experts, found.top_k, found.num_shared) == (8, 3, 2)
 
 
 def test_memory_is_that_of_all_experts():
-    found = expert_model(CONFIGURATIONS[0])
+    found = ExpertModel("mixtral", 2, 1, 1, num_experts=8, top_k=2, num_shared=0, expert_parameters=100, total=1_000)
+    assert found.active == 400
     assert found.memory_bytes() == {"fp32": 4 * found.total, "bf16": 2 * found.total, "int8": found.total, "4 bits": found.total / 2}
 
 

@@ -204,7 +204,7 @@ def balance_loss(
 
 def z_loss(
     logits: Tensor,  # (num_tokens, num_experts)
-    is_real: Tensor | None = None,  # as in `balance_loss`
+    is_real: Tensor | None = None,  # (num_tokens,), as in `balance_loss`
 ) -> Tensor:  # scalar
     "Mean square of log Σ exp(logits): keeps scores small enough to be exact (Zoph et al. 2022, §3.3, Eq. 5)."
     squares = logits.logsumexp(dim=-1).square()
@@ -214,7 +214,7 @@ def z_loss(
 def auxiliary_losses(
     model: nn.Module,  # has just read a batch
     attention_mask: Tensor | None = None,  # (batch, seq), 0 = padding
-) -> tuple[Tensor, Tensor]:  # scalars: balance loss and z loss, each the mean over the layers of experts
+) -> tuple[Tensor, Tensor]:  # scalar balance loss and scalar z loss, each the mean over the layers of experts
     """What the routers of a model have to answer for after its last forward pass.
 
     Raises: ValueError if the model has no experts, or has read nothing yet."""
