@@ -7,6 +7,7 @@ import tyro
 
 from microbert_course.cli.answer import answer
 from microbert_course.cli.cache import Cache
+from microbert_course.cli.data import Data
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
@@ -39,6 +40,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Finetune, tyro.conf.subcommand("finetune")]
         | Annotated[Classify, tyro.conf.subcommand("classify")]
+        | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
