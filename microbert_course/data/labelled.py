@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from microbert_course.data.sources import PACKAGES, READERS, DataError, _looks_like_a_path, clean_text, duplicate_key, load, split_indices
+from microbert_course.data.sources import (
+    PACKAGES,
+    READERS,
+    DataError,
+    _looks_like_a_path,
+    clean_text,
+    duplicate_key,
+    load,
+    split_indices,
+)
 from microbert_course.data.streams import _kind, file_rows
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "comment", "tweet", "headline", "document", "body", "title")
