@@ -135,11 +135,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
 def _columns(path: Path, found: list[str], text_column: str, label_column: str) -> tuple[str, str]:
     "The columns of text and label: those asked for, else the first known names that the file has."
     chosen = []
-    for wanted, known, what in ((text_column, TEXT_COLUMNS, "text"), (label_column, LABEL_COLUMNS, "label")):
+    for wanted, known, what, such in ((text_column, TEXT_COLUMNS, "text", "text, sentence, review"),
+                                      (label_column, LABEL_COLUMNS, "label", "label, sentiment, category")):
         lower = {name.strip().lower(): name for name in reversed(found) if isinstance(name, str)}
         names = [lower[name] for name in ([wanted.lower()] if wanted else known) if name in lower]
         if not names:
-            tried = f"{wanted!r}" if wanted else f"{', '.join(known[:4])} or the like"
+            tried = repr(wanted) if wanted else f"{such} or the like"
             raise DataError(f"{path} has no column of {what}s called {tried}, only {', '.join(map(repr, found))}: "
                             f"rename one, or name it with --{what}-column")
         chosen.append(names[0])

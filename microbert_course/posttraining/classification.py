@@ -247,10 +247,10 @@ def plot_confusion(
     "The matrix as a picture, shaded by the share of each row; answers the axis."
     from matplotlib.figure import Figure
 
-    confusion = torch.as_tensor(confusion)
+    confusion = torch.as_tensor(confusion).cpu()
     ax = ax or Figure(figsize=(1.8 + 0.9 * len(names), 1.4 + 0.8 * len(names)), layout="constrained").subplots()
     shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ax.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*confusion.shape):
         ax.text(column, row, f"{int(confusion[row, column]):,}", ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
     ax.set_xticks(range(len(names)), names)

@@ -119,7 +119,7 @@ class ClassificationData:
     validation: LabelledRows
     test: LabelledRows | None = None
     num_copies: int = 0  # training texts left out because they are test texts
-    _orders: dict = field(default_factory=dict, repr=False)
+    _orders: dict = field(default_factory=dict, init=False, repr=False)  # of this data alone, so `replace` does not copy it
 
     def batch(self, step: int, config: FinetuneConfig) -> LabelledBatch:  # over all processes and micro-batches
         "What a step learns from: rows of like length, a function of the seed and the step."
