@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['LAYERS', 'read_rows_once', 'MicroBertForSequenceClassification', 'train_only', 'num_trained', 'block_at_first',
            'first_states', 'predict', 'ClassificationLoss', 'HeadLoss', 'balanced_weights', 'confusion_matrix',
-           'shares_right', 'plot_confusion', 'score', 'classification', 'metric_of', 'FinetuneResult',
-           'train_sft_model_selective', 'save_sft_model', 'load_sft_model', 'classify', 'compare_layers', 'peak_bytes',
-           'plot_layers']
+           'shares_right', 'plot_confusion', 'score', 'classification', 'FinetuneResult', 'train_sft_model_selective',
+           'save_sft_model', 'load_sft_model', 'classify', 'compare_layers', 'peak_bytes', 'plot_layers']
 
 # %% ../../nbs/3_posttraining/17_classification.ipynb #75bf4d3c
 import hashlib
@@ -63,7 +62,7 @@ def read_rows_once(
     answer: Callable[[Tensor, Tensor | None], Tensor],  # takes ids (batch, seq) and a mask, answers one item a row
     rows: LabelledRows,
     device: torch.device | str = "cpu",
-) -> Tensor:  # the answers in the order of the rows, float32, on the CPU
+) -> Tensor:  # (rows, …), the answers in the order of the rows, float32, on the CPU
     "Texts of like length together, so that little padding is read."
     parts, numbers = [], rows.by_length()
     for batch in numbers:
@@ -276,7 +275,7 @@ class HeadLoss(ClassificationLoss):
 
 # %% ../../nbs/3_posttraining/17_classification.ipynb #1e33b95e
 def balanced_weights(
-    labels: Sequence[int] | Tensor,  # of the training texts
+    labels: Sequence[int] | Tensor,  # (texts,), of the training texts
     names: Sequence[str],  # what the labels are called
 ) -> Tensor:  # (labels,), 1 on average over the texts
     """Weights that let every label count alike: num_texts / (num_labels · num_texts of this label), as scikit-learn's "balanced".
@@ -382,11 +381,11 @@ def classification(
     made.append(model)  # the first that is asked for
     return Task(
         make_model=make_model, data=TimedData(source, watch), objective=partial(loss, class_weights=weights), fingerprint=data.fingerprint(digest),
-        evaluate=lambda model, accelerator: score(loss(model), questions, accelerator), metric=metric_of(config), about=about,
+        evaluate=lambda model, accelerator: score(loss(model), questions, accelerator), metric=_metric(config), about=about,
         figures=lambda step: watch.stop(), plot=partial(plot_history, unit="text"))
 
 
-def metric_of(config: FinetuneConfig) -> str:
+def _metric(config: FinetuneConfig) -> str:
     "What the best state is chosen by: where labels are to count alike, they do so here too."
     return "balanced_accuracy" if config.class_weights == "balanced" else "accuracy"
 
@@ -422,7 +421,7 @@ def train_sft_model_selective(
     config, watch = config.for_rows(len(data.train)), Stopwatch()
     result = run_task(config, folder, partial(classification, data, watch), overwrite, progress, on_evaluation, resume)
     looks = result.history["validation"]
-    best = looks[len(looks) - 1 - looks_since_best(result.history, metric_of(config))]
+    best = looks[len(looks) - 1 - looks_since_best(result.history, _metric(config))]
     model = result.model if best is looks[-1] else load_sft_model(result.folder)[0]
     test = None
     if data.test:
