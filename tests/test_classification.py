@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -269,6 +270,18 @@ def test_scores_are_those_of_eval_mode_and_of_every_text_once():
     assert np.sum(found["confusion"]) == 70
     cached = score(HeadLoss(model), [FeatureBatch(first_states(model, rows), labels)])
     assert cached == {**found, "loss": pytest.approx(found["loss"], abs=1e-5)}
+
+
+def test_two_processes_share_the_texts_and_add_up():
+    "Each reads every second batch; the totals of both are the whole."
+    model, rows = fresh(), some_rows(70)
+    batches = [rows.batch(part) for part in rows.by_length(16)]
+    alone, parts = score(ClassificationLoss(model), batches), []
+    for rank in (0, 1):
+        share = SimpleNamespace(process_index=rank, num_processes=2, device="cpu", reduce=lambda totals: parts.append(totals) or totals)
+        score(ClassificationLoss(model), batches, share)
+    assert (parts[0][:-1] + parts[1][:-1]).tolist() == np.ravel(alone["confusion"]).tolist() and 0 < parts[0][:-1].sum() < 70
+    assert ((parts[0] + parts[1])[-1] / 70).item() == pytest.approx(alone["loss"])
 
 
 # --- runs
