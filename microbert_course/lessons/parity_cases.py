@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig as PeftConfig
+from peft import get_peft_model, inject_adapter_in_model
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from torch import nn
@@ -28,6 +30,7 @@ from transformers import (
     LlamaConfig,
     MixtralConfig,
     MixtralForCausalLM,
+    LlamaForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
     SwitchTransformersConfig,
@@ -88,6 +91,25 @@ from microbert_course.models.experts import (
 )
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.gpt_folders import llama_weight_names
+from microbert_course.models.checkpoints import (
+    encoder_weight_names,
+    to_transformers_config,
+    to_transformers_weights,
+    weight_names,
+)
+from microbert_course.models.gpt import GptConfig, GptForCausalLM
+from microbert_course.models.gpt_folders import to_llama_config
+from microbert_course.models.lora import (
+    LoraConfig,
+    LoraLinear,
+    add_lora,
+    merge,
+    remove_lora,
+    trainable_share,
+    unmerge,
+    use_adapter,
+)
+from microbert_course.models.lora_folders import adapter_tensors, weight_names_of
 from microbert_course.models.modern import (
     GatedFeedForward,
     ModernAttention,
@@ -1127,6 +1149,72 @@ def balance(draw: Draw) -> Result:
 def squared_log_sums(draw: Draw) -> Result:
     logits = draw.normal(draw.size(1, 40), draw.size(2, 8))
     return differences(draw, [z_loss(logits)], [router_z_loss_func(logits[None])], [(logits, logits)])
+# --- LoRA
+
+def lora_settings(draw: Draw) -> dict:
+    "In our words; alpha is seldom the rank."
+    return {"lora_rank": draw.size(1, 5), "lora_alpha": draw.number(0.5, 20), "rank_stabilized": draw.choice((False, True))}
+
+
+def to_peft(settings: dict, targets: list[str]) -> PeftConfig:
+    return PeftConfig(r=settings["lora_rank"], lora_alpha=settings["lora_alpha"], use_rslora=settings["rank_stabilized"], target_modules=targets)
+
+
+def adapted_linear(draw: Draw) -> Result:
+    settings, in_features, out_features = lora_settings(draw), draw.size(1, 24), draw.size(1, 24)
+    ours = LoraLinear(nn.Linear(in_features, out_features))
+    ours.add("default", LoraConfig(**settings))
+    ours.active = "default"
+    draw.shake(ours)
+    theirs = inject_adapter_in_model(to_peft(settings, ["0"]), nn.Sequential(nn.Linear(in_features, out_features))).to(draw.dtype)[0]
+    change = ours.adapters["default"]["whole"]
+    pairs = [(change.A, theirs.lora_A["default"].weight), (change.B, theirs.lora_B["default"].weight)]
+    copy([(ours.base.weight, theirs.base_layer.weight), (ours.base.bias, theirs.base_layer.bias), *pairs])
+    x = draw.normal(draw.size(1, 4), draw.size(1, 9), in_features)
+    answer = theirs(x)
+    merged = F.linear(x, ours.base.weight + change.change(), ours.base.bias)
+    return differences(draw, [ours(x), change(x), merged], [answer, answer - theirs.base_layer(x), answer], [(x, x), *pairs])
+
+
+def adapted_models(draw: Draw) -> Result:
+    "A BERT or a Llama with changes on some linears, parts of fused ones among them; then merged, then without."
+    if draw.choice((True, False)):
+        config = bert_config(draw)
+        ours, theirs = MicroBertForMaskedLM(config), BertForMaskedLM(their_config(config))
+        kinds = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "transform.dense")
+    else:
+        heads, kv_heads = draw.choice(((1, 1), (2, 1), (4, 2), (3, 3)))
+        config = GptConfig(vocab_size=draw.size(12, 60), hidden_size=heads * 2 * draw.size(1, 4), num_layers=draw.size(1, 3), num_heads=heads,
+                           num_kv_heads=kv_heads, intermediate_size=draw.size(4, 40), max_seq_len=20)
+        ours, theirs = GptForCausalLM(config), LlamaForCausalLM(LlamaConfig(**to_llama_config(config), attn_implementation="eager"))
+        kinds = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets = tuple(kind for kind in kinds if draw.choice((True, False))) or kinds[:1]
+    ours, theirs, settings = draw.shake(ours), theirs.to(draw.dtype), lora_settings(draw)
+    names, rows = weight_names_of(ours)
+    theirs.load_state_dict(to_transformers_weights(ours, names, rows), strict=False)  # the tied copies are missing
+    theirs.tie_weights()
+    add_lora(ours, LoraConfig(**settings, targets=targets))
+    theirs = get_peft_model(theirs, to_peft(settings, list(targets)), autocast_adapter_dtype=False).eval()
+    their = {name.replace(".default.", "."): parameter for name, parameter in theirs.named_parameters()}
+    pairs = [(tensor, their[name]) for name, tensor in adapter_tensors(ours).items()]
+    with torch.no_grad():
+        for tensor, _ in pairs:
+            tensor.copy_(0.3 * draw.normal(*tensor.shape))
+    copy(pairs)
+    batch = {"input_ids": draw.ids(1, config.vocab_size, 3, 9)}
+    if trainable_share(ours).trainable != theirs.get_nb_trainable_parameters()[0]:
+        return math.inf, math.inf
+    result = differences(draw, [ours(**batch)], [theirs(**batch).logits], pairs)
+    merge(ours)
+    theirs.merge_adapter()
+    merged = relative([ours(**batch)], [theirs(**batch).logits])
+    unmerge(ours)
+    use_adapter(ours, None)
+    with theirs.disable_adapter():
+        theirs.unmerge_adapter()
+        base = relative([ours(**batch)], [theirs(**batch).logits])
+    remove_lora(ours)
+    return max(result[0], merged, base), result[1]
 
 
 ALL = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 8e-2}  # one rounding is 1e-16, 6e-8 and 2e-3; many add up
@@ -1238,6 +1326,11 @@ CASES = (
          {"float64": 1e-5, "float32": 5e-5}),
     Case(("models.experts.balance_loss",), "transformers' load_balancing_loss_func, by top_k", "2–40 tokens, 2–8 experts, padding", balance, ROUTED),
     Case(("models.experts.z_loss",), "transformers' router_z_loss_func", "1–40 tokens, 2–8 experts", squared_log_sums, FINE),
+    Case(("models.lora.LowRank", "models.lora.LoraLinear"), "peft's Linear with a LoraLayer", "widths 1–24, rank 1–5, any alpha, divided by the rank or its root; merged too",
+         adapted_linear, {"float64": 1e-12, "float32": 1e-5}),
+    Case(tuple(f"models.lora.{name}" for name in ("add_lora", "find_targets", "use_adapter", "merge", "unmerge", "remove_lora", "trainable_share")),
+         "peft.get_peft_model on BertForMaskedLM and LlamaForCausalLM", "1–3 layers, any linears, parts of fused ones too; beside, merged and off", adapted_models,
+         {"float32": 5e-5}),  # theirs turns in float32, whatever the weights are,
 )
 
 EXEMPT = {  # name below microbert_course: why no outside library has it
@@ -1264,6 +1357,9 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
                     "our own order and our own rule, each row once: tests/test_corpus.py"),
     "data.corpus.pack": "no library among the dependencies; lesson 12 holds it against a search through all rows and the least number of rows",
     **dict.fromkeys(("data.corpus.encode_rows", "data.corpus.in_chunks"), "join pieces that have cases; cut lists: tests/test_corpus.py"),
+    **dict.fromkeys(("models.lora.LoraConfig", "models.lora.TrainableShare"), "holds settings or counts, computes nothing"),
+    **dict.fromkeys(("models.lora.OwnCopy", "models.lora.adapter_names"), "copies or lists; compared with peft's modules_to_save in tests/test_lora.py"),
+    "models.lora.block_targets": "names what find_targets finds; peft's all-linear in tests/test_lora.py",
     "training.optim.muon_groups": "sorts parameters, computes nothing",
     "training.precision.FORMATS": "a constant",
     "training.precision.choose_precision": "our own rule, stated in lesson 10",
