@@ -112,7 +112,7 @@ def test_a_small_disk_is_refused_before_anything_is_written(environment, checkou
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=900 * 2**20))
     assert environment.main([]) == 1
     said = capsys.readouterr().err
-    assert one_sentence(said) and f"needs about 2.8 GB in {checkout}, where 0.9 GB are free: make room" in said
+    assert one_sentence(said) and f"needs about 2.9 GB in {checkout}, where 0.9 GB are free: make room" in said
     assert not (checkout / ".venv").exists()
 
 
@@ -123,7 +123,7 @@ def test_what_an_interrupted_install_left_counts_as_room(environment, checkout, 
     monkeypatch.setattr(environment, "install", lambda *arguments: None)
     (checkout / ".venv").mkdir()
     monkeypatch.setattr(environment, "size_mb", lambda folder: 1500)
-    assert environment.main([]) == 1 and "needs about 1.3 GB" in capsys.readouterr().err
+    assert environment.main([]) == 1 and "needs about 1.4 GB" in capsys.readouterr().err
     monkeypatch.setattr(environment, "size_mb", lambda folder: 2100)
     assert environment.main([]) == 0
 
@@ -217,7 +217,7 @@ def test_an_install_that_fails_leaves_no_stamp_and_the_next_run_takes_it_up(envi
     venv = make_fake_venv(checkout / ".venv", make_fake_pip(tmp_path, pip))
     assert environment.main([]) == 1
     said = capsys.readouterr()
-    assert "Installing about 170 packages" in said.out and "Making" not in said.out
+    assert "Installing about 180 packages" in said.out and "Making" not in said.out
     shown, sentence = said.err.splitlines()
     assert shown == "ERROR: HTTP error 500" and sentence.startswith("pip ended with status 2")
     assert not (venv / environment.STAMP).exists()
@@ -227,8 +227,8 @@ def test_an_install_that_fails_leaves_no_stamp_and_the_next_run_takes_it_up(envi
     assert (venv / environment.STAMP).read_text().strip() == environment.fingerprint(os.path.realpath(checkout), os.path.realpath(venv))
     calls = (tmp_path / "calls").read_text().splitlines()
     assert "install --quiet pip==" in calls[0] and "setuptools==" in calls[0]
-    assert calls[-2].endswith("--no-build-isolation -c constraints.txt -e .[dev]")
-    assert calls[-1].endswith("microbert_course.cli.main fetch minilm")
+    assert calls[-3].endswith("--no-build-isolation -c constraints.txt -e .[dev]")
+    assert calls[-2].endswith("microbert_course.cli.main fetch minilm") and calls[-1].endswith("fetch smollm2")
     assert environment.main([]) == 0
     assert (tmp_path / "calls").read_text().splitlines() == calls
 
@@ -241,7 +241,7 @@ def test_an_install_without_the_weights_is_whole_and_says_how_to_get_them(enviro
     make_fake_venv(checkout / ".venv", make_fake_pip(tmp_path, pip))
     assert environment.main([]) == 0
     said = capsys.readouterr()
-    assert "All is installed but the weights for lesson 05, which waits for them: the weights are not to be had: run" in said.out
+    assert "All is installed but the weights for lessons 05 and 17, which wait for them: the weights are not to be had: run" in said.out
     assert said.err == "" and "Installed in" in said.out
     assert environment.is_ready(os.path.realpath(checkout), os.path.realpath(checkout / ".venv"))
 

@@ -373,14 +373,14 @@ def test_missing_folders_and_files_are_named(tmp_path):
 
 # GGUF files
 
-def write_gguf(path, model, architecture="llama"):
+def write_gguf(path, model, architecture="llama", num_layers=None):
     "A small GGUF file as llama.cpp's converter writes them: rows of queries and keys as neighbours, matrices as Q8_0."
     import gguf
     from tokenizers import pre_tokenizers
 
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
-    for name, value in (("vocab_size", config.vocab_size), ("embedding_length", config.hidden_size), ("block_count", config.num_layers),
+    for name, value in (("vocab_size", config.vocab_size), ("embedding_length", config.hidden_size), ("block_count", num_layers or config.num_layers),
                         ("attention.head_count", config.num_heads), ("attention.head_count_kv", config.num_kv_heads),
                         ("feed_forward_length", config.intermediate_size), ("context_length", config.max_seq_len)):
         writer.add_uint32(f"{architecture}.{name}", value)
@@ -491,6 +491,12 @@ def test_what_is_no_gguf_file_of_a_llama_is_refused_with_a_sentence(tmp_path):
     other = tmp_path / "other.gguf"
     other.write_text("not a model")
     with pytest.raises(CourseError, match="is no GGUF file \\(it begins with b'not '\\)"):
+        read_gguf(other)
+    with pytest.raises(CourseError, match="holds the tensor 'blk.1[a-z_.]*', for which a decoder of the course has no place"):
+        write_gguf(other, make_model(GGUF_CONFIG), num_layers=1)
+        read_gguf(other)
+    with pytest.raises(CourseError, match="has no tensor 'blk.2.attn_norm.weight'"):
+        write_gguf(other, make_model(GGUF_CONFIG), num_layers=3)
         read_gguf(other)
     write_gguf(other, make_model(GGUF_CONFIG), architecture="mamba")
     with pytest.raises(CourseError, match="architecture 'mamba' where a decoder of the course has 'llama'"):

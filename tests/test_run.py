@@ -342,7 +342,7 @@ def test_updates_by_which_fp16_finds_its_scale_do_not_end_a_run(loss, scale, is_
         scaler = type("Scaler", (), {"get_scale": lambda self: scale})()
         log = staticmethod(lambda *args, **kwargs: None)
 
-    log = RunLog(small_config(), Scaled(), {"train": [], "validation": [], "skipped": []}, 1, progress=False)
+    log = RunLog(small_config(), Scaled(), {"train": [], "validation": [], "skipped": []}, progress=False)
     update = {"loss": loss, "accuracy": 0.0, "grad_norm": math.inf, "learning_rate": 1e-3, "is_finite": False, "tokens": 8}
     def five():
         for step in range(5):

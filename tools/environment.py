@@ -14,7 +14,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 11), (3, 14)  # the newest has been checked to have a wheel for every pin, Windows and macOS included
 INPUTS = ("settings.ini", "setup.py", "constraints.txt")
 STAMP = "microbert-ready"
-NEED_MB = 2800        # measured: 1,900 MB in the environment, up to 450 MB each in pip's cache and its temporary folder
+WEIGHTS = (("minilm", "lessons 05 and 17", 92), ("smollm2", "lessons 18 and 21", 98))  # name, who opens them, size in MB
+NEED_MB = 2900        # measured: 1,900 MB in the environment, the second weights 100, up to 450 MB each in pip's cache and its temporary folder
 NEED_TMP_MB = 500     # that folder, where it is on another disk
 NEED_CUDA_MB = 11000  # an estimate: torch's CUDA build brings about 3 GB of downloads that unpack to about 7 GB
 OFFLINE_SIGNS = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError",
@@ -295,11 +296,11 @@ def quiet_jupyter(venv):
         file.write('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n')
 
 
-def fetch_weights(venv, root):
-    "The pretrained weights that a lesson opens, so that the lesson runs offline; without them all else works, so a failure is told and left."
+def fetch_weights(venv, root, name, lessons):
+    "Pretrained weights that lessons open, so that these run offline; without them all else works, so a failure is told and left."
     import subprocess
 
-    command = [python_in(venv), "-m", "microbert_course.cli.main", "fetch", "minilm"]
+    command = [python_in(venv), "-m", "microbert_course.cli.main", "fetch", name]
     try:
         fetch = subprocess.run(command, cwd=root, env=clean_env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         lines = fetch.stderr.decode("utf-8", "replace").strip().split("\n")
@@ -307,7 +308,7 @@ def fetch_weights(venv, root):
     except OSError as error:
         said = str(error)
     if said:
-        print("All is installed but the weights for lesson 05, which waits for them: {0}".format(said.replace("microbert: ", "", 1)[:500]))
+        print("All is installed but the weights for {0}, which wait for them: {1}".format(lessons, said.replace("microbert: ", "", 1)[:500]))
         sys.stdout.flush()
 
 
@@ -347,8 +348,9 @@ def set_up(root, venv):
         write_stamp(venv, "unfinished")
     install(root, venv, ticker)
     quiet_jupyter(venv)
-    ticker.show("fetching the weights for lesson 05, 92 MB")
-    fetch_weights(venv, root)
+    for name, lessons, megabytes in WEIGHTS:
+        ticker.show("fetching the weights for {0}, {1} MB".format(lessons, megabytes))
+        fetch_weights(venv, root, name, lessons)
     ticker.clear()
     write_stamp(venv, fingerprint(root, venv))
     print("Installed in {0:.0f} s.".format(ticker.elapsed()))

@@ -53,7 +53,7 @@ class Plan:
         changes = {"max_seq_len": self.seq} if self.seq else {}
         config = preset(self.preset, **changes)
         if config.blocks != "bert":
-            raise CourseError(f"{self.preset} has modern blocks, and the plan knows BERT's: train it for a few steps, or plan one of "
+            raise CourseError(f"{self.preset} has {config.blocks} blocks, and the plan knows BERT's: train it for a few steps, or plan one of "
                               f"{', '.join(name for name, known in PRESETS.items() if known.blocks == 'bert')}")
         checkpointing = self.checkpointing or config.checkpointing
         rows = self.batch or config.batch_size // config.gradient_accumulation_steps

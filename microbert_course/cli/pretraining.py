@@ -106,12 +106,12 @@ class Presets:
 
         from microbert_course.training.build import make_model
 
-        print(f"{'name':8} {'blocks':7} {'shape':32} {'text as':22} {'precision':9} {'rows':>5} {'steps':>7} {'parameters':>12} {'with head':>12}")
+        print(f"{'name':9} {'blocks':7} {'shape':32} {'text as':22} {'precision':9} {'rows':>5} {'steps':>7} {'parameters':>12} {'with head':>12}")
         for name, config in PRESETS.items():
             with torch.device("meta"):
                 model = make_model(config, config.num_pieces)
             shape = f"{config.num_layers} × {config.hidden_size}, {config.num_heads} heads, {config.max_seq_len} tokens"
             rows = f"{config.rows_per_process or config.batch_size}{'*' if config.rows_per_process else ''}"
-            print(f"{name:8} {config.blocks:7} {shape:32} {f'{config.vocab_size:,} {config.tokenizer}':22} {config.mixed_precision:9} {rows:>5} "
+            print(f"{name:9} {config.blocks:7} {shape:32} {f'{config.vocab_size:,} {config.tokenizer}':22} {config.mixed_precision:9} {rows:>5} "
                   f"{config.num_steps:7,} {model.num_parameters(with_head=False):12,} {model.num_parameters():12,}")
         print("rows: an update, over all processes; * = of each process")

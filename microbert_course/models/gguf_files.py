@@ -148,11 +148,24 @@ def read_gguf(
     return model.eval(), _tokenizer(file)
 
 
+def read_gguf_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
+    """The tokenizer in a GGUF file, without its weights.
+
+    Raises: CourseError if there is no such file, it is no GGUF or cut short, or has another kind of tokenizer."""
+    return _tokenizer(GgufFile(path))
+
+
 def _weights(file: GgufFile, config: GptConfig) -> dict[str, Tensor]:  # under the names of transformers
     "All tensors in float32; the rows of queries and keys with their halves apart again, which the format has as neighbours."
     names = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}
     names |= {f"blk.{i}.{ours}.weight": f"model.layers.{i}.{theirs}.weight" for i in range(config.num_layers) for ours, theirs in TENSORS.items()}
-    weights = {theirs: file.read(ours) for ours, theirs in names.items() if ours in file.tensors}
+    unknown = [name for name in file.tensors if name not in names]
+    if unknown:
+        raise CourseError(f"{file.path} holds the tensor {unknown[0]!r}, for which a decoder of the course has no place: choose another file")
+    missing = [name for name in names if name not in file.tensors and name != "output.weight"]
+    if missing:
+        raise CourseError(f"{file.path} has no tensor {missing[0]!r}: choose a GGUF file with a whole Llama in it")
+    weights = {names[name]: file.read(name) for name in file.tensors}
     for i in range(config.num_layers):
         for kind, num_heads in (("q", config.num_heads), ("k", config.num_kv_heads)):
             name = f"model.layers.{i}.self_attn.{kind}_proj.weight"

@@ -25,6 +25,7 @@ from ..models.bert import MicroBertConfig, MicroBertForMaskedLM
 from .masking import linear_cross_entropy, mask_tokens
 from .optim import cosine_schedule, linear_schedule, parameter_groups
 from .presets import PretrainConfig
+from .settings import TrainConfig
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #ebeb2edc
 def seed_for(*place: int | str) -> int:
@@ -202,7 +203,7 @@ def build_model(
     return model
 
 
-def learning_rate_at(step: int, config: PretrainConfig) -> float:
+def learning_rate_at(step: int, config: TrainConfig) -> float:
     "The rate of a step, from the schedule that the configuration names."
     schedule = {"linear": linear_schedule, "cosine": cosine_schedule}[config.schedule]
     return config.learning_rate * schedule(step, config.num_steps, config.warmup_steps, config.floor)
@@ -215,10 +216,11 @@ class Training:
 
     def __init__(
         self,
-        model: MicroBertForMaskedLM,
-        data: PretrainData,
-        config: PretrainConfig,
+        model: nn.Module,
+        data: PretrainData,  # or anything else with a `batch(step, config)` that can be sliced
+        config: TrainConfig,
         accelerator: Accelerator,
+        objective: Callable[[nn.Module], nn.Module] = MaskedLMLoss,  # the model with its loss inside
     ):
         num_parts = accelerator.num_processes * config.gradient_accumulation_steps
         if config.batch_size % num_parts:
@@ -228,7 +230,7 @@ class Training:
         self.part_size = config.batch_size // num_parts
         optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate,
                                       betas=(config.beta1, config.beta2), fused=accelerator.device.type != "mps")
-        self.objective, self.optimizer = accelerator.prepare(MaskedLMLoss(model), optimizer)
+        self.objective, self.optimizer = accelerator.prepare(objective(model), optimizer)
         self.objective.train()
 
     def batch(self, step: int) -> Batch:  # the whole batch, over all processes and micro-batches
@@ -281,8 +283,9 @@ class Training:
 def plot_history(
     history: dict,  # as in history.json
     ax=None,        # a matplotlib axis; None makes one
+    unit: str = "hidden token",  # what a nat is paid for
 ):
-    "Training and validation loss over updates, with the unigram loss as the line to beat; answers the axis."
+    "Training and validation loss over updates, with the unigram loss, if there is one, as the line to beat; answers the axis."
     from matplotlib.figure import Figure
 
     ax = ax or Figure(figsize=(7, 4), layout="constrained").subplots()
@@ -293,7 +296,8 @@ def plot_history(
     ax.plot([u["step"] for u in train], smooth, color="C0", label="training batches (smoothed)")
     ax.plot([u["step"] for u in history["validation"]], [u["loss"] for u in history["validation"]], "o-", color="C1",
             label="validation texts")
-    ax.axhline(history["unigram_loss"], color="black", linestyle="--", label="unigram: frequencies alone")
-    ax.set(xlabel="update", ylabel="loss (nats per hidden token)")
+    if "unigram_loss" in history:
+        ax.axhline(history["unigram_loss"], color="black", linestyle="--", label="unigram: frequencies alone")
+    ax.set(xlabel="update", ylabel=f"loss (nats per {unit})")
     ax.legend()
     return ax

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from microbert_course.data import corpus, sources, streams, wordpiece
 from microbert_course.data.cache import build_once, code_version, fault_in, hash_texts, open_rows, write_rows
 from microbert_course.errors import CourseError
+from microbert_course.training.causal import CausalData, WholeTextEncoder, decoder_tokenizer
 from microbert_course.training.loop import Batch, PretrainData
 from microbert_course.training.presets import PretrainConfig
 
@@ -39,16 +40,24 @@ class StreamedData(PretrainData):
     "Rows from a stream; `train_ids` is a sample of them."
 
     stream: corpus.StreamedRows | None = None
+    newest: tuple[tuple[int, int, int], np.ndarray] | None = None  # what was asked for last, and its rows: a stream does not go back
 
     def rows(self, step: int, batch_size: int, seed: int) -> np.ndarray:  # (batch_size, max_seq_len)
         "The next rows of the stream; it was made for this seed and size of batch."
         if (self.stream.batch_size, self.stream.seed) != (batch_size, seed):
             self.stream = corpus.StreamedRows(self.stream.texts, self.stream.encode, batch_size, seed, self.stream.buffer_size)
-        return self.stream.rows(step)
+        asked = (step, batch_size, seed)
+        if self.newest is None or self.newest[0] != asked:
+            self.newest = (asked, self.stream.rows(step))
+        return self.newest[1]
 
 
 class PackedStream(PackedData, StreamedData):
     "Both at once."
+
+
+class CausalStream(CausalData, StreamedData):
+    "For a decoder."
 
 
 def prepare_data(config: PretrainConfig) -> PretrainData:
@@ -75,7 +84,7 @@ def open_prepared(folder: Path, config: PretrainConfig) -> PretrainData:
             raise CourseError(f"the prepared texts in {folder} have {name} {about[name]!r} and the run {getattr(config, name)!r}: "
                               f"give the run that, or prepare them again")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    kind = PackedData if config.layout == "packed" else PretrainData
+    kind = CausalData if config.blocks == "gpt" else PackedData if config.layout == "packed" else PretrainData
     return kind(tokenizer, open_rows(folder / "train.npy"), open_rows(folder / "validation.npy"))
 
 
@@ -88,7 +97,7 @@ def _prepared(config: PretrainConfig) -> Path:
     def build(folder: Path) -> None:
         tokenizer = learn_tokenizer(config, texts["train"])
         for split, layout, stride in (("train", config.layout, config.stride), ("validation", "first", 0)):
-            encoder = wordpiece.WordCacheEncoder(tokenizer)
+            encoder = encoder_for(tokenizer)
             write_rows(folder / f"{split}.npy", (corpus.encode_rows(chunk, encoder, config.max_seq_len, layout, stride)
                                                  for chunk in corpus.in_chunks(texts[split])))
         tokenizer.save_pretrained(folder)
@@ -100,12 +109,19 @@ def _prepared(config: PretrainConfig) -> Path:
 
 
 def learn_tokenizer(config: PretrainConfig, texts: list[str]) -> PreTrainedTokenizerFast:
-    "The configured kind of tokenizer, from these texts; a vocabulary of 0 is as large as the texts support."
+    "The configured kind of tokenizer, from these texts but for SmolLM2's; a vocabulary of 0 is as large as the texts support."
+    if config.tokenizer == "smollm2":
+        return decoder_tokenizer()
     if config.tokenizer == "words":
         size = config.vocab_size or sum(count >= 5 for count in Counter(chain.from_iterable(text.lower().split() for text in texts)).values())
         return wordpiece.train_words(texts, size)
     size = config.vocab_size or wordpiece.choose_vocab_size(wordpiece.count_words(texts))
     return wordpiece.train_wordpiece(texts, size)
+
+
+def encoder_for(tokenizer: PreTrainedTokenizerFast) -> wordpiece.WordCacheEncoder | WholeTextEncoder:
+    "The fastest way to this tokenizer's ids."
+    return WholeTextEncoder(tokenizer) if tokenizer.cls_token is None else wordpiece.WordCacheEncoder(tokenizer)
 
 
 def _streamed(config: PretrainConfig) -> StreamedData:
@@ -115,14 +131,14 @@ def _streamed(config: PretrainConfig) -> StreamedData:
         return islice(found, config.max_texts) if split == "train" and config.max_texts else found
 
     tokenizer = learn_tokenizer(config, list(islice(texts(), SAMPLE_TEXTS)))
-    encoder = wordpiece.WordCacheEncoder(tokenizer)
+    encoder = encoder_for(tokenizer)
     encode = partial(corpus.encode_rows, encoder=encoder, max_seq_len=config.max_seq_len, layout=config.layout, stride=config.stride)
     validation = list(islice(texts("validation"), VALIDATION_TEXTS))
     if not validation:
         raise CourseError(f"the stream {config.data} is too short to hold out a text in ten: leave out --streamed")
     rows = chain.from_iterable(map(encode, corpus.in_chunks(texts())))
     train_ids = np.stack(list(islice(rows, SAMPLE_ROWS)))
-    kind = PackedStream if config.layout == "packed" else StreamedData
+    kind = CausalStream if config.blocks == "gpt" else PackedStream if config.layout == "packed" else StreamedData
     return kind(tokenizer, train_ids, encoder.encode(validation, config.max_seq_len),
                 corpus.StreamedRows(texts, encode, config.batch_size, config.seed, config.buffer_size))
 

@@ -1,21 +1,24 @@
 """What a pretraining run depends on, as a value, and the values that have a name."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from microbert_course.errors import CourseError
-from microbert_course.models.shapes import MODERN_SIZES
+from microbert_course.models.shapes import LM_SIZES, MODERN_SIZES
+from microbert_course.training.settings import TrainConfig
+
+SMOLLM2_PIECES = 49_152
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that a pretraining run depends on; frozen, so a run can be named by it.
+class PretrainConfig(TrainConfig):
+    """Everything that a pretraining run depends on.
 
     Raises: CourseError, naming the field, if a value makes no sense."""
 
     # data
     data: str = "imdb"  # a name or a path that `data.sources.load` takes
-    tokenizer: Literal["words", "wordpiece"] = "wordpiece"  # how text becomes ids
+    tokenizer: Literal["words", "wordpiece", "smollm2"] = "wordpiece"  # how text becomes ids; the first two learn their pieces from the texts
     vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones; 0 = as many as the texts support
     max_seq_len: int = 24  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
@@ -24,93 +27,51 @@ class PretrainConfig:
     streamed: bool = False  # read the texts on and on instead of keeping them: for more than fits into memory or on the disk
     buffer_size: int = 10_000  # rows of a stream that wait to be drawn: its order is mixed as far as that
     # shape
-    blocks: Literal["bert", "modern"] = "bert"  # BERT's own, or ModernBERT's: rotary positions, local attention, gates, no biases
+    blocks: Literal["bert", "modern", "gpt"] = "bert"  # BERT's own; ModernBERT's; or those of a decoder, which guesses the next token instead of hidden ones
     hidden_size: int = 64  # numbers a token is described by
     num_layers: int = 2  # transformer blocks
     num_heads: int = 2  # attention heads; hidden_size must split into them
+    num_kv_heads: int = 0  # of a decoder: key and value heads, each shared by several of num_heads; 0 = as many as num_heads
     intermediate_size: int = 128  # width of the feed-forward
     dropout: float = 0.0  # share dropped in training; more than one epoch makes it useful
     initializer_range: float = 0.02  # standard deviation of the weights at the start
     # what is learned from
     mlm_probability: float = 0.35  # share of tokens hidden in training; validation always hides 0.15
     batch_size: int = 96  # rows an update, over all processes and micro-batches
-    rows_per_process: int = 0  # above 0 it sets batch_size: this many rows an update and process
-    gradient_accumulation_steps: int = 1  # micro-batches an update and process: less memory, same result
     num_steps: int = 600  # updates
-    max_tokens: int = 0  # stop early once this many tokens are read; 0 = no limit
-    max_seconds: float = 0.0  # stop early once the updates took this long, interrupted parts included; 0 = no limit
     # how it is learned
     learning_rate: float = 8e-3  # at its peak
-    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls after warmup
     warmup_steps: int = 50  # updates until the rate peaks
-    floor: float = 0.0  # share of the peak rate left at the end
-    weight_decay: float = 0.01  # on matrices; biases and norms are spared
-    beta1: float = 0.9  # AdamW's memory of the gradient
-    beta2: float = 0.95  # AdamW's memory of its square
-    max_grad_norm: float = 1.0  # longer gradients are shortened to this
-    # how it is run
-    seed: int = 0  # weights, order and masks
-    eval_every: int = 200  # updates between two looks at the validation texts; a checkpoint is saved after each
-    save_every: int = 0  # updates between two further checkpoints; 0 = none
-    keep_checkpoints: int = 2  # how many stay; older ones go once a new one is verified
-    log_every: int = 0  # updates between two log lines; 0 = as eval_every
-    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "no"  # number format of the large products
-    attention: Literal["auto", "flash", "efficient", "math"] = "auto"  # kernel; one that cannot run here is replaced, and the log says why
-    checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
-    compile: bool = False  # let torch fuse the blocks: a minute more at the start, faster afterwards on a GPU
-    deterministic: bool = True  # sums in the same order every time, so that a resumed run is the same to the bit; on a GPU at some cost
-    device: Literal["auto", "cpu"] = "auto"  # auto takes an accelerator where there is one
-    num_threads: int = 1  # CPU threads; 0 = as torch decides, which pays from a few million parameters on
 
     def __post_init__(self):
-        for field in fields(PretrainConfig):
-            value = getattr(self, field.name)
-            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
-                raise CourseError(f"{field.name} is {value!r}: give a whole number")
-        at_least = {"vocab_size": 0, "max_seq_len": 3, "hidden_size": 1, "num_layers": 1, "num_heads": 1,
-                    "intermediate_size": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "num_steps": 1,
-                    "max_texts": 0, "num_threads": 0, "warmup_steps": 0, "eval_every": 1, "seed": 0, "save_every": 0,
-                    "keep_checkpoints": 1, "log_every": 0, "max_tokens": 0, "rows_per_process": 0, "stride": 0, "buffer_size": 1}
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise CourseError(f"{name} is {getattr(self, name)}: give {least} or more")
-        for name in ("learning_rate", "initializer_range", "max_grad_norm"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise CourseError(f"{name} is {getattr(self, name)}: give a number above 0")
-        for name in ("weight_decay", "max_seconds"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise CourseError(f"{name} is {getattr(self, name)}: give 0 or more")
-        for name in ("dropout", "floor", "beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise CourseError(f"{name} is {getattr(self, name)}: give a number from 0 up to, but not including, 1")
+        super().__post_init__()
+        self.check_least(vocab_size=0, max_seq_len=3, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_texts=0, stride=0,
+                         buffer_size=1, num_kv_heads=0)
+        self.check_above_zero("initializer_range")
+        self.check_shares("dropout")
         if not 0 < self.mlm_probability < 1:
             raise CourseError(f"mlm_probability is {self.mlm_probability}: give a number between 0 and 1; BERT uses 0.15")
-        for field in fields(PretrainConfig):
-            choices, value = get_args(field.type), getattr(self, field.name)
-            if choices and value not in choices:
-                raise CourseError(f"{field.name} is {value!r}: choose one of {', '.join(map(repr, choices))}")
         if self.stride and (self.layout == "first" or self.stride > self.max_seq_len - 3):
             raise CourseError(f"stride is {self.stride}: with layout {self.layout!r} and rows of {self.max_seq_len} tokens give "
                               + ("0, or another layout" if self.layout == "first" else f"0 to {self.max_seq_len - 3}"))
         if self.layout == "packed" and self.blocks == "modern":
             raise CourseError("modern blocks do not keep packed texts apart: choose layout 'windows', or blocks 'bert'")
+        if self.tokenizer == "smollm2" and self.blocks != "gpt":
+            raise CourseError(f"tokenizer 'smollm2' has no [MASK], which blocks {self.blocks!r} learn from: choose 'wordpiece', or blocks 'gpt'")
+        if self.tokenizer == "smollm2" and self.vocab_size != SMOLLM2_PIECES:
+            raise CourseError(f"vocab_size is {self.vocab_size} and SmolLM2's tokenizer has {SMOLLM2_PIECES}: give that, or another tokenizer")
+        if self.num_kv_heads and (self.blocks != "gpt" or self.num_heads % self.num_kv_heads):
+            raise CourseError(f"num_kv_heads is {self.num_kv_heads}: " + (f"with {self.num_heads} heads give a divisor of that" if self.blocks == "gpt"
+                              else "only blocks 'gpt' share key heads; leave it out"))
         if self.hidden_size % self.num_heads:
             raise CourseError(f"hidden_size {self.hidden_size} does not split into {self.num_heads} heads: "
                               f"choose a multiple of {self.num_heads}, or other num_heads")
-        if self.warmup_steps > self.num_steps:
-            raise CourseError(f"warmup_steps {self.warmup_steps} is longer than the run of {self.num_steps} steps: shorten it")
-        if self.batch_size % self.gradient_accumulation_steps:
-            raise CourseError(f"batch_size {self.batch_size} does not split into {self.gradient_accumulation_steps} "
-                              f"micro-batches: choose a multiple of {self.gradient_accumulation_steps}")
 
     @property
     def num_pieces(self) -> int:
         "Rows of the word table: the words' five special ones included; 0 while the texts are to say it."
         return self.vocab_size + (5 if self.tokenizer == "words" and self.vocab_size else 0)
 
-
-# what a run may change when it goes on: it decides how often something is looked at, when to stop and where, not what is computed
-MAY_CHANGE = ("eval_every", "save_every", "keep_checkpoints", "log_every", "max_tokens", "max_seconds", "device", "num_threads")
 
 _WORDS = PretrainConfig(
     tokenizer="words", vocab_size=10_000, max_seq_len=128, hidden_size=4, intermediate_size=16, initializer_range=0.05,
@@ -136,6 +97,10 @@ PRESETS = {
         blocks="modern", layout="windows", mlm_probability=0.3, batch_size=64, num_steps=20_000, learning_rate=learning_rate, schedule="cosine",
         warmup_steps=1_000, floor=0.1, beta2=0.98, eval_every=1_000, mixed_precision="auto", num_threads=0, **MODERN_SIZES[name])
        for name, learning_rate in {"nano": 3e-3, "tiny": 2e-3, "small": 1e-3, "medium": 6e-4, "large": 4e-4, "xlarge": 3e-4}.items()},
+    **{name: PretrainConfig(
+        blocks="gpt", tokenizer="smollm2", layout="packed", batch_size=64, num_steps=20_000, learning_rate=learning_rate, schedule="cosine",
+        warmup_steps=1_000, floor=0.1, eval_every=1_000, mixed_precision="auto", num_threads=0, **LM_SIZES[name])
+       for name, learning_rate in {"lm-tiny": 2e-3, "lm-small": 1e-3, "lm-medium": 6e-4}.items()},
 }
 
 

@@ -1,59 +1,35 @@
-"""A whole pretraining run: begin or go on, make updates, look, write down, end."""
+"""A pretraining run: from a configuration to a task for the engine."""
 
 import hashlib
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
-from torch.nn.attention import sdpa_kernel
-from transformers import PreTrainedTokenizerFast
+from accelerate import Accelerator
+from torch import nn
 
-from microbert_course import __version__
 from microbert_course.data.licences import licence_of
 from microbert_course.errors import CourseError
-from microbert_course.files import interrupt_afterwards
-from microbert_course.models.bert import MicroBertForMaskedLM
-from microbert_course.training.build import make_model, num_block_parameters, prepare_blocks
-from microbert_course.training.checkpoints import Checkpoint
-from microbert_course.training.kernels import BACKENDS, choose_kernel
+from microbert_course.training.build import make_model, num_block_parameters
+from microbert_course.training.causal import edges, flops_per_token, next_token_log_probs, next_token_questions
+from microbert_course.training.engine import RunResult, run_task
 from microbert_course.training.loop import (
     PretrainData,
-    Training,
     build_model,
     evaluate,
     evaluation_batches,
+    plot_history,
     unigram_loss,
 )
 from microbert_course.training.masking import unigram_log_probs
 from microbert_course.training.memory import check_fits
-from microbert_course.training.precision import choose_precision
 from microbert_course.training.prepare import prepare_data
-from microbert_course.training.presets import MAY_CHANGE, PretrainConfig
-from microbert_course.training.remote import run_folder
-from microbert_course.training.run_folder import RunFolder
-from microbert_course.training.run_log import RunLog
-from microbert_course.training.state import all_finite, plain_model, restore, settle, snapshot
-
-
-@dataclass
-class RunResult:
-    "What `pretrain` answers; all of it is in the folder too."
-
-    folder: Path
-    model: MicroBertForMaskedLM
-    tokenizer: PreTrainedTokenizerFast
-    history: dict  # as in history.json: unigram_loss, train, validation, skipped
+from microbert_course.training.presets import PretrainConfig
+from microbert_course.training.speed import flops_of_update
+from microbert_course.training.task import Task
 
 
 def pretrain(
@@ -62,54 +38,40 @@ def pretrain(
     overwrite: bool = False,  # True replaces a finished run of that name
     data: PretrainData | None = None,  # texts prepared before; None prepares them as the configuration says
     progress: bool = True,  # show a progress bar and log lines
-    on_evaluation: Callable[[MicroBertForMaskedLM, dict], None] | None = None,  # called with the model and its newest score
+    on_evaluation: Callable[[nn.Module, dict], None] | None = None,  # called with the model and its newest score
     resume: str | Path | None = None,  # "latest", or the folder of a checkpoint
 ) -> RunResult:
-    """Pretrain a BERT and leave a run folder behind; with `resume`, go on where a run was interrupted, to the bit.
+    """Pretrain a model and leave a run folder behind; with `resume`, go on where a run was interrupted, to the bit.
 
     Raises: CourseError if the folder is taken or cannot be reached, the data is not to be had, or the run breaks down (status 3)."""
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    run = run_folder(folder, config.keep_checkpoints)
-    accelerator = make_accelerator(config, run.path)
-    if config.rows_per_process:
-        config = replace(config, batch_size=config.rows_per_process * accelerator.num_processes * config.gradient_accumulation_steps)
-    try:
-        checkpoint = first_says(accelerator, lambda: run.open(overwrite, resume))
-        data = data or prepare_data(config)
-        if accelerator.is_main_process and checkpoint:
-            check_same_run(checkpoint.values, config, data)
-        with repeatable(config.deterministic and accelerator.device.type == "cuda"):
-            return train(config, data, accelerator, run, checkpoint, progress, on_evaluation)
-    except BaseException:
-        run.give_up()
-        raise
-    finally:
-        accelerator.end_training()
+    return run_task(config, folder, partial(pretraining, data), overwrite, progress, on_evaluation, resume)
 
 
-def make_accelerator(config: PretrainConfig, folder: Path) -> Accelerator:
-    "The device, the processes and the precision that this run has, whatever ran before it in this program."
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
-    precision = choose_precision(config.mixed_precision, PartialState(cpu=config.device == "cpu").device)
-    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder,
-                       log_with="tensorboard" if find_spec("tensorboard") else None)
+def pretraining(data: PretrainData | None, accelerator: Accelerator, config: PretrainConfig) -> Task:
+    """Guess hidden tokens, or a decoder the next ones; the line to beat is a guesser who knows only how frequent they are.
 
-
-@contextmanager
-def repeatable(is_wanted: bool) -> Iterator[None]:
-    "GPU kernels whose sums run in the same order every time, for as long as the block lasts; a CPU's always do."
-    usual = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    if is_wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a help against bugs, not for equal sums
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(usual[0])
-        torch.utils.deterministic.fill_uninitialized_memory = usual[1]
+    Raises: CourseError if the texts are not to be had or too short, or a micro-batch does not fit into memory."""
+    data, is_causal = data or prepare_data(config), config.blocks == "gpt"
+    vocab_size = len(data.tokenizer)
+    questions = (next_token_questions if is_causal else evaluation_batches)(data.validation_ids, data.tokenizer)
+    if not any(batch.num_predicted for batch in questions):
+        raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
+    if is_causal:
+        log_probs = next_token_log_probs(data.train_ids, data.tokenizer)
+    else:
+        log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), vocab_size, len(data.tokenizer.all_special_ids))
+    check_memory(config, vocab_size, accelerator)
+    with torch.device("meta"):
+        shape = make_model(config, vocab_size)
+    in_blocks = num_block_parameters(shape)
+    return Task(
+        make_model=partial(make_model, config, vocab_size, log_probs, edges(data.tokenizer)), data=data, fingerprint=fingerprint(data),
+        evaluate=lambda model, accelerator: evaluate(model, questions, accelerator),
+        baseline={"unigram_loss": unigram_loss(questions, log_probs)},
+        about={"parameters_without_head": shape.num_parameters(with_head=False), "licence": licence_of(config.data),
+               "token_budget": config.max_tokens or config.num_steps * config.batch_size * config.max_seq_len},
+        plot=partial(plot_history, unit="token" if is_causal else "hidden token"),
+        flops_per_token=flops_per_token(config, in_blocks, vocab_size) if is_causal else flops_of_update(config, in_blocks, 1))
 
 
 def check_memory(config: PretrainConfig, vocab_size: int, accelerator: Accelerator) -> None:
@@ -130,137 +92,6 @@ def check_memory(config: PretrainConfig, vocab_size: int, accelerator: Accelerat
                mlm_probability=config.mlm_probability, num_processes=accelerator.num_processes, accumulating=config.gradient_accumulation_steps > 1)
 
 
-def first_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
-    "What the first process answers, for itself; the others get its refusal, so that all end alike."
-    answer, refusal = None, [None]
-    if accelerator.is_main_process:
-        try:
-            answer = ask()
-        except (CourseError, OSError) as error:
-            refusal = [error]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(refusal)
-    if refusal[0]:
-        raise refusal[0]
-    return answer
-
-
-def train(
-    config: PretrainConfig,
-    data: PretrainData,
-    accelerator: Accelerator,
-    run: RunFolder,
-    checkpoint: Checkpoint | None,  # on the first process: where to go on
-    progress: bool,
-    on_evaluation: Callable[[MicroBertForMaskedLM, dict], None] | None,
-) -> RunResult:
-    "The run between its begin and its end."
-    questions = evaluation_batches(data.validation_ids, data.tokenizer)
-    if not any(batch.num_predicted for batch in questions):
-        raise CourseError("the validation texts are too few or too short to hide a token in: give more text")
-    log_probs = unigram_log_probs(torch.from_numpy(data.train_ids.astype(np.int64)), len(data.tokenizer),
-                                  len(data.tokenizer.all_special_ids))
-    check_memory(config, len(data.tokenizer), accelerator)
-    model = make_model(config, len(data.tokenizer), log_probs)
-    prepare_blocks(model, config)
-    training = Training(model, data, config, accelerator)
-    settle(training)
-    place = [{"num_updates": 0, "history": {"unigram_loss": unigram_loss(questions, log_probs), "train": [], "validation": [], "skipped": []}}]
-    if checkpoint:
-        place = [{**checkpoint.values, "num_updates": checkpoint.num_updates}]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(place)
-    place = place[0]
-    if place["num_updates"]:
-        restore(training, checkpoint.tensors if checkpoint else {"model": {}, "optimizer": {}})
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(place["scaler"])
-    kernel, about = describe(config, model, accelerator, len(data.tokenizer))
-    if accelerator.is_main_process:
-        run.describe(config, data.tokenizer, about)
-    accelerator.init_trackers("tensorboard", config={name: value for name, value in {**asdict(config), **about}.items() if value is not None})
-    digest = fingerprint(data)
-    log = RunLog(config, accelerator, place["history"], num_block_parameters(model),
-                 place.get("spent_s", 0.0), place.get("tokens", 0), progress, place["num_updates"])
-    try:
-        for step in range(place["num_updates"], config.num_steps):
-            with kernel():
-                log.add(training.update(step))
-            done, spent = step + 1, log.budget_spent()
-            is_last = done == config.num_steps or spent is not None
-            is_look = done % config.eval_every == 0 or is_last
-            if is_look:
-                log.flush()
-                with log.paused():
-                    model = plain_model(training)
-                    log.evaluated(step, evaluate(model, questions, accelerator))
-            if is_look or (config.save_every and done % config.save_every == 0):
-                log.flush()
-                with log.paused(), interrupt_afterwards():  # the state for readers and the one to go on from belong together
-                    keep(training, run, log, done, digest, model if is_look else None)
-                with log.paused():
-                    if accelerator.is_main_process:
-                        run.copy_up()
-            if is_look and on_evaluation and accelerator.is_main_process:
-                on_evaluation(model, log.history["validation"][-1])
-            if spent:
-                if log.speaks:
-                    log.bar.write(f"the run ends after {done:,} updates: {spent}")
-                break
-    finally:
-        log.bar.close()
-    for tracker in accelerator.trackers:
-        tracker.finish()  # Windows renames no folder in which a file is open
-    model = plain_model(training)
-    first_says(accelerator, run.finish)
-    accelerator.wait_for_everyone()
-    if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
-        time.sleep(0.5)  # a message may be on its way still, and gloo ends the whole process where a neighbour has hung up
-    return RunResult(run.final, model.eval().cpu(), data.tokenizer, log.history)
-
-
-def keep(
-    training: Training,
-    run: RunFolder,
-    log: RunLog,
-    num_updates: int,
-    digest: str,  # of the data
-    model: MicroBertForMaskedLM | None,  # after a look: the state for readers
-) -> None:
-    """Write a checkpoint and, after a look, the state for readers; every process must call this.
-
-    Raises: CourseError, before anything is written, if a weight is no number."""
-    config, accelerator, scaler = training.config, training.accelerator, training.accelerator.scaler
-    tensors = snapshot(training)
-    if accelerator.is_main_process:
-        if not all_finite(tensors):
-            raise CourseError(f"after {num_updates} updates a weight is no number, and no such checkpoint is written: "
-                              f"lower the learning rate (now {config.learning_rate:g})")
-        if model is not None:
-            run.show(model, log.history)
-        values = {"config": asdict(config), "history": log.history, "spent_s": log.elapsed_s, "tokens": log.tokens, "data": digest,
-                  "version": __version__, "processes": accelerator.num_processes, "scaler": scaler.state_dict() if scaler is not None else None}
-        run.checkpoints.save(Checkpoint(num_updates, tensors, values))
-    accelerator.wait_for_everyone()
-
-
-def describe(config: PretrainConfig, model: MicroBertForMaskedLM, accelerator: Accelerator, vocab_size: int):
-    "What makes the block under which attention runs with the chosen kernel; what a run is made of, for its log."
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
-    name, reason = choose_kernel(config.attention, accelerator.device, dtype, config.hidden_size // config.num_heads,
-                                 with_mask=True, dropout=config.dropout)
-    if reason and accelerator.is_main_process:
-        print(f"{reason}: {name} runs instead", file=sys.stderr)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    device = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else accelerator.device.type
-    about = {"parameters": model.num_parameters(), "parameters_without_head": model.num_parameters(with_head=False),
-             "trainable_share": trainable / model.num_parameters(), "vocab_size": vocab_size,
-             "token_budget": config.max_tokens or config.num_steps * config.batch_size * config.max_seq_len,
-             "attention_kernel": name, "device": device, "processes": accelerator.num_processes,
-             "precision": accelerator.mixed_precision, "licence": licence_of(config.data)}
-    return (nullcontext if config.attention == "auto" else partial(sdpa_kernel, BACKENDS[name])), about
-
-
 def fingerprint(data: PretrainData) -> str:
     "A hash of what a run reads: the pieces and the rows."
     digest = hashlib.sha256(data.tokenizer.backend_tokenizer.to_str().encode())
@@ -268,19 +99,3 @@ def fingerprint(data: PretrainData) -> str:
         digest.update(f"{ids.dtype} {ids.shape}".encode())
         digest.update(np.ascontiguousarray(ids))
     return digest.hexdigest()
-
-
-def check_same_run(
-    values: dict,  # of the checkpoint
-    config: PretrainConfig,
-    data: PretrainData,
-) -> None:
-    "Raises: CourseError with the first thing that differs, and both of its values."
-    then = values["config"]
-    for name, now in asdict(config).items():
-        if name not in MAY_CHANGE and name in then and then[name] != now:
-            processes = f" (of {values['processes']} processes then)" if name == "batch_size" and config.rows_per_process else ""
-            raise CourseError(f"{name} is {now!r} and was {then[name]!r} in the checkpoint{processes}: resume with the same settings, "
-                              f"or begin a new run with --overwrite")
-    if values["data"] != fingerprint(data):
-        raise CourseError("the texts or the tokenizer are not those of the checkpoint: resume with the same data, or begin a new run with --overwrite")

@@ -8,14 +8,15 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from microbert_course.errors import CourseError
 from microbert_course.files import write_json, write_whole
-from microbert_course.models.bert import MicroBertForMaskedLM
 from microbert_course.training.checkpoints import Checkpoint, CheckpointFolder
-from microbert_course.training.loop import plot_history
-from microbert_course.training.presets import PretrainConfig
+from microbert_course.training.run_log import looks_since_best
+from microbert_course.training.settings import TrainConfig
+from microbert_course.training.task import Task
 
 
 class RunFolder:
@@ -97,8 +98,8 @@ class RunFolder:
 
     def describe(
         self,
-        config: PretrainConfig,
-        tokenizer: PreTrainedTokenizerFast,
+        config: TrainConfig,
+        tokenizer: PreTrainedTokenizerBase,
         about: dict,  # what the run is made of: parameters, device, data, licence
     ) -> None:
         "Write what stays the same in the whole run, once: tokenizer, configuration, environment."
@@ -108,21 +109,27 @@ class RunFolder:
             for file in sorted(Path(room).iterdir()):
                 write_whole(self.path / file.name, file.read_bytes())
         environment = {"python": platform.python_version(), "torch": torch.__version__, "platform": platform.platform()}
-        write_json(self.path / "training.json", {**asdict(config), "environment": environment, "about": about})
+        settings = {**asdict(config), "environment": environment, "about": about}
+        write_whole(self.path / "training.txt", "".join(f"{name}: {value}\n" for name, value in settings.items()).encode())
+        write_json(self.path / "training.json", settings)
 
-    def show(self, model: MicroBertForMaskedLM, history: dict) -> None:
+    def show(
+        self,
+        model: nn.Module,
+        history: dict,
+        task: Task,  # how to plot, how to save, and what is best
+    ) -> None:
         "Write the newest state for readers, each file whole or not at all, the weights last; and the best one beside it."
         write_json(self.path / "history.json", history)
         picture = BytesIO()
-        plot_history(history).figure.savefig(picture, format="png", dpi=100)
+        task.plot(history).figure.savefig(picture, format="png", dpi=100)
         write_whole(self.path / "loss.png", picture.getvalue())
-        model.save_pretrained(self.path)
-        scores = [score["loss"] for score in history["validation"]]
-        if scores[-1] == min(scores):
+        task.save(model, self.path)
+        if looks_since_best(history, task.metric) == 0:
             (self.path / "best").mkdir(exist_ok=True)
-            for file in (*self.path.glob("tokenizer*"), *self.path.glob("special_tokens*"), self.path / "training.json"):
+            for file in (*self.path.glob("tokenizer*"), *self.path.glob("special_tokens*"), *self.path.glob("training.*")):
                 write_whole(self.path / "best" / file.name, file.read_bytes())
-            model.save_pretrained(self.path / "best")
+            task.save(model, self.path / "best")
 
     def copy_up(self) -> None:
         "Called after every checkpoint: a folder on this machine has no copy elsewhere."

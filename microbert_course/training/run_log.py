@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from accelerate import Accelerator
 
 from microbert_course.errors import CourseError
-from microbert_course.training.presets import PretrainConfig
-from microbert_course.training.speed import flops_of_update, peak_flops
+from microbert_course.training.settings import TrainConfig
+from microbert_course.training.speed import peak_flops
 
 MAX_SKIPPED = 3  # updates in a row without a number, after which a run gives up
 _LAG = 4  # updates that a GPU may be ahead of what is read: reading at once would make it wait
@@ -28,10 +28,11 @@ class RunLog:
 
     def __init__(
         self,
-        config: PretrainConfig,
+        config: TrainConfig,
         accelerator: Accelerator,
-        history: dict,  # unigram_loss, train, validation, skipped; grows here
-        num_parameters: int,  # without the embedding tables
+        history: dict,  # train, validation, skipped; grows here
+        metric: str = "loss",  # what the looks are judged by: of a loss the lowest is the best, of anything else the highest
+        flops_per_token: float = 0.0,  # of an update; 0 = not known
         spent_s: float = 0.0,  # by the part of the run before it was interrupted
         tokens: int = 0,  # read by that part
         progress: bool = True,
@@ -40,14 +41,15 @@ class RunLog:
         from tqdm import tqdm
 
         self.config, self.accelerator, self.history = config, accelerator, history
-        self.num_parameters, self.tokens, self.spent_s, self.begun = num_parameters, tokens, spent_s, time.perf_counter()
+        self.metric, self.flops_per_token = metric, flops_per_token
+        self.tokens, self.spent_s, self.begun = tokens, spent_s, time.perf_counter()
         self.pending, self.lag = deque(), 0 if accelerator.device.type == "cpu" else _LAG
         self.num_skipped, self.log_every = 0, config.log_every or config.eval_every
         self.speaks = progress and accelerator.is_main_process
         self.every = 1 + (config.num_steps - 1) // _MOST_IN_HISTORY
-        self.bar = tqdm(total=config.num_steps, initial=first_step, unit="step", desc="pretraining", disable=not self.speaks)
+        self.bar = tqdm(total=config.num_steps, initial=first_step, unit="step", desc="training", disable=not self.speaks)
         self.line_at, self.line_tokens = self.begun, 0  # when the last line was said; tokens read since
-        self.peak = peak_flops(accelerator.device, config.mixed_precision) * accelerator.num_processes if self.speaks else 0.0
+        self.peak = peak_flops(accelerator.device, config.mixed_precision) * accelerator.num_processes if self.speaks and flops_per_token else 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -75,7 +77,7 @@ class RunLog:
             self._read(self.pending.popleft())
 
     def _read(self, update: dict) -> None:
-        figures = {name: float(update[name]) for name in ("loss", "accuracy", "grad_norm", "learning_rate")}
+        figures = {name: float(value) for name, value in update.items() if name not in ("step", "tokens", "is_finite")}
         step = update["step"]
         if not bool(update["is_finite"]):
             self._skipped(step, figures)
@@ -107,8 +109,7 @@ class RunLog:
     def _line(self, step: int, figures: dict[str, float]) -> None:
         now = time.perf_counter()
         seconds, tokens = max(now - self.line_at, 1e-9), self.line_tokens
-        flops = flops_of_update(self.config, self.num_parameters, tokens)
-        mfu = f", MFU {flops / seconds / self.peak:.1%}" if self.peak else ""
+        mfu = f", MFU {tokens * self.flops_per_token / seconds / self.peak:.1%}" if self.peak else ""
         if self.speaks:
             self.bar.write(f"update {step + 1:>6}  loss {figures['loss']:.3f}  accuracy {figures['accuracy']:.1%}  "
                            f"grad norm {figures['grad_norm']:.2f}  rate {figures['learning_rate']:.2e}  "
@@ -120,11 +121,16 @@ class RunLog:
         """Take the scores on the validation texts.
 
         Raises: BrokenRun if they are no numbers."""
-        if not math.isfinite(score["loss"]):
-            raise BrokenRun(f"the validation loss is {score['loss']} at step {step}: lower the learning rate "
+        if not math.isfinite(score[self.metric]):
+            raise BrokenRun(f"the validation {self.metric} is {score[self.metric]} at step {step}: lower the learning rate "
                             f"(now {self.config.learning_rate:g})")
         self.history["validation"].append({"step": step, **score})
         self.accelerator.log({f"validation_{name}": value for name, value in score.items()}, step=step)
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        "Whether the last looks, as many as the configuration allows, brought nothing better."
+        return 0 < self.config.patience <= looks_since_best(self.history, self.metric)
 
     def budget_spent(self) -> str | None:  # which one
         "The budget that is used up, if any; all processes answer alike."
@@ -138,3 +144,12 @@ class RunLog:
         if self.accelerator.num_processes > 1:
             broadcast_object_list(is_over)
         return f"the budget of {self.config.max_seconds:g} seconds is used up" if is_over[0] else None
+
+
+def looks_since_best(
+    history: dict,
+    metric: str,  # of a loss the lowest is the best, of anything else the highest
+) -> int:  # 0 = the newest is the best
+    "How many looks at the validation texts there were since the best one; of equals the first is the best."
+    scores = [-score[metric] if metric == "loss" else score[metric] for score in history["validation"]]
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0

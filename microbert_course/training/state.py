@@ -1,8 +1,10 @@
 """The weights and the optimizer's memories of a run, out of and back into it, on one process or many, plain, DDP or FSDP."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -13,28 +15,29 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.nn.parallel import DistributedDataParallel
 
 from microbert_course.errors import CourseError
-from microbert_course.models.bert import MicroBertForMaskedLM
-from microbert_course.training.build import make_model
 from microbert_course.training.loop import Training
 
 
-def settle(training: Training) -> None:
+def settle(
+    training: Training,
+    step: int,  # the first that will be made
+) -> None:
     """Let DDP lay its gradients out, before the first update; every process must call this.
 
     It does so by the order in which a first backward pass makes them, and sums over more than two processes are added in an order that
     depends on the layout: without this, the first update after a resume would have other last digits than the same update within a run."""
     if not isinstance(training.objective, DistributedDataParallel):
         return
-    ids = torch.full((training.part_size, training.config.max_seq_len), 1, device=training.accelerator.device)
+    start = training.accelerator.process_index * training.part_size
     with training.accelerator.autocast():
-        loss, _ = training.objective(ids, None, torch.arange(len(ids), device=ids.device), ids[:, 0])
+        loss, _ = training.objective(*training.batch(step).slice(start, start + training.part_size).tensors(training.accelerator.device))
     loss.backward()
     training.optimizer.zero_grad()
 
 
 def snapshot(training: Training) -> dict[str, dict[str, Tensor]]:  # "model" and "optimizer", whole and on the CPU; empty but on rank 0
-    "The state of a training, under names that do not depend on how it was spread; every process must call this."
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    "The state of a training but for what is frozen in it, under names that do not depend on how it was spread; every process must call this."
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     model, optimizer = get_state_dict(training.objective, training.optimizer.optimizer, options=options)
     if not training.accelerator.is_main_process:
         return {"model": {}, "optimizer": {}}
@@ -49,7 +52,7 @@ def restore(
     """Put a state back into a training; every process must call this.
 
     Raises: CourseError if the tensors are those of another shape."""
-    options = StateDictOptions(full_state_dict=True)
+    options = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)  # not strict: what is frozen is not in it
     model, optimizer = get_state_dict(training.objective, training.optimizer.optimizer, options=options)
     if training.accelerator.is_main_process:
         check_fits({f"model.{name}": value for name, value in state["model"].items()}, model)
@@ -89,11 +92,14 @@ def all_finite(state: dict[str, dict[str, Tensor]]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensors in state.values() for tensor in tensors.values())
 
 
-def plain_model(training: Training) -> MicroBertForMaskedLM:
+def plain_model(
+    training: Training,
+    make_model: Callable[[], nn.Module],  # makes one of the same shape
+) -> nn.Module:
     "The model without the wrappers of distribution; whole on every process where it was spread over them."
     if not training.accelerator.is_fsdp2:
         return training.accelerator.unwrap_model(training.objective, keep_torch_compile=False).model
     weights = get_model_state_dict(training.objective, options=StateDictOptions(full_state_dict=True))
-    model = make_model(training.config, len(training.data.tokenizer)).to(training.accelerator.device)
+    model = make_model().to(training.accelerator.device)
     model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
     return model
