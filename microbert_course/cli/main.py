@@ -10,6 +10,7 @@ from microbert_course.cli.cache import Cache
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
+from microbert_course.cli.generation import Chat, Generate
 from microbert_course.cli.grading import Grade
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
@@ -34,6 +35,8 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Launch, tyro.conf.subcommand("launch")]
         | Annotated[Plan, tyro.conf.subcommand("plan")]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Chat, tyro.conf.subcommand("chat")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -24,6 +25,8 @@ def decoder_tokenizer() -> PreTrainedTokenizerFast:
     Raises: CourseError if the file that holds it is not here and cannot be fetched."""
     tokenizer = read_gguf_tokenizer(fetch_weights("smollm2") / next(iter(WEIGHTS["smollm2"].files)))
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    begin = tokenizer.bos_token, tokenizer.bos_token_id  # every row of a run begins with it, so a prompt should too
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
     return tokenizer
 
 
