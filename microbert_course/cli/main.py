@@ -12,6 +12,7 @@ from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.finetuning import Classify, Finetune
+from microbert_course.cli.generation import Chat, Generate
 from microbert_course.cli.grading import Grade
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
@@ -43,6 +44,8 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Classify, tyro.conf.subcommand("classify")]
         | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Lora, tyro.conf.subcommand("lora")]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Chat, tyro.conf.subcommand("chat")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]

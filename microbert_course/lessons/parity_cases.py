@@ -1,4 +1,4 @@
-"""What the pieces of parts 1 and 2 are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
+"""What the exported pieces are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
 
 Every name that a lesson exports is in a case or in EXEMPT, with the reason; tests/test_parity.py sees to it."""
 
@@ -30,6 +30,8 @@ from transformers import (
     LlamaConfig,
     MixtralConfig,
     MixtralForCausalLM,
+    DynamicCache,
+    LlamaConfig,
     LlamaForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
@@ -38,6 +40,12 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 from transformers.activations import ACT2FN
+from transformers.generation.logits_process import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertLMPredictionHead
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
 from transformers.models.llama.modeling_llama import (
@@ -110,6 +118,21 @@ from microbert_course.models.lora import (
     use_adapter,
 )
 from microbert_course.models.lora_folders import adapter_tensors, weight_names_of
+from microbert_course.models.gpt import (
+    GptConfig,
+    GptForCausalLM,
+    GroupedQueryAttention,
+    KeyValueCache,
+    choose_token,
+    generate,
+    grouped_attention,
+    keep_top_k,
+    keep_top_p,
+    next_token_labels,
+    past_keys,
+    penalise_repetition,
+)
+from microbert_course.models.gpt_folders import llama_weight_names, to_llama_config
 from microbert_course.models.modern import (
     GatedFeedForward,
     ModernAttention,
@@ -221,7 +244,7 @@ def copy(pairs) -> None:
     with torch.no_grad():
         for ours, theirs in pairs:
             parts = theirs if isinstance(theirs, list) else [theirs]
-            for part, tensor in zip(ours.chunk(len(parts)), parts, strict=True):
+            for part, tensor in zip(ours.split([len(part) for part in parts]), parts, strict=True):
                 tensor.copy_(part)
 
 
@@ -1215,6 +1238,111 @@ def adapted_models(draw: Draw) -> Result:
         base = relative([ours(**batch)], [theirs(**batch).logits])
     remove_lora(ours)
     return max(result[0], merged, base), result[1]
+def shared_keys(draw: Draw) -> Result:
+    "Any number of queries at the end of a row; the mask written out here, so that ours is not its own judge."
+    group_size, num_kv_heads, num_keys, head_dim = draw.size(1, 4), draw.size(1, 3), draw.size(1, 17), draw.size(1, 16)
+    num_queries, batch = draw.choice((1, draw.size(1, num_keys))), draw.size(1, 4)
+    query, key, value = (draw.normal(batch, num_heads, seq, head_dim) for num_heads, seq in (
+        (num_kv_heads * group_size, num_queries), (num_kv_heads, num_keys), (num_kv_heads, num_keys)))
+    numbers = draw.ids(0, 3, batch, num_keys).sort(dim=1).values  # padding on the left, then one document or two
+    seen = torch.zeros(batch, 1, num_queries, num_keys, dtype=torch.bool)
+    for row in range(batch):
+        for at, place in enumerate(range(num_keys - num_queries, num_keys)):
+            own = [int(numbers[row, other]) == int(numbers[row, place]) != 0 and other <= place for other in range(num_keys)]
+            seen[row, 0, at] = torch.tensor(own if any(own) else [True] * num_keys)
+    ours = grouped_attention(query, key, value, past_keys(numbers, num_queries, num_keys))
+    theirs = F.scaled_dot_product_attention(query, key, value, seen, enable_gqa=True)
+    return differences(draw, [ours], [theirs], [(query, query), (key, key), (value, value)])
+
+
+def grouped_query_module(draw: Draw) -> Result:
+    group_size, num_kv_heads, head_dim = draw.size(1, 4), draw.size(1, 3), 2 * draw.size(2, 6)
+    num_heads, batch, seq = group_size * num_kv_heads, draw.size(1, 4), draw.size(2, 17)
+    ours = draw.shake(without_biases(GroupedQueryAttention(num_heads * head_dim, num_heads, num_kv_heads, RotaryPositions(head_dim))))
+    config = LlamaConfig(hidden_size=num_heads * head_dim, num_attention_heads=num_heads, num_key_value_heads=num_kv_heads, attn_implementation="sdpa")
+    theirs = LlamaAttention(config, 0).to(draw.dtype)
+    pairs = [(ours.qkv.weight, [part.weight for part in (theirs.q_proj, theirs.k_proj, theirs.v_proj)]), (ours.out.weight, theirs.o_proj.weight)]
+    copy(pairs)
+    x, position_ids = draw.normal(batch, seq, num_heads * head_dim), draw.ids(0, 50, batch, seq)
+    hidden = torch.zeros(seq, seq, dtype=draw.dtype).masked_fill(torch.ones(seq, seq, dtype=torch.bool).triu(1), torch.finfo(draw.dtype).min)
+    result, _ = theirs(x, their_angles(draw, x, position_ids, head_dim, 10_000.0), hidden[None, None])
+    return differences(draw, [ours(x, position_ids=position_ids)], [result], [(x, x), *pairs])
+
+
+def llama_pair(draw: Draw):
+    "Our decoder and theirs, their weights in pairs, and a batch."
+    num_kv_heads = draw.size(1, 3)
+    num_heads = num_kv_heads * draw.size(1, 3)
+    config = GptConfig(draw.size(12, 60), num_heads * 2 * draw.size(2, 4), draw.size(1, 4), num_heads, num_kv_heads, draw.size(4, 24), max_seq_len=64,
+                       rope_theta=draw.choice((10_000.0, 500.0)), tie_word_embeddings=draw.choice((True, False)))
+    values = {**to_llama_config(config), "pad_token_id": None}  # with one, theirs leaves the gradient of its vector out
+    theirs = LlamaForCausalLM(LlamaConfig(**values, attn_implementation="sdpa")).to(draw.dtype).eval()
+    ours = draw.shake(GptForCausalLM(config)).eval()
+    pairs = named_pairs(ours, theirs, llama_weight_names(ours))
+    batch, seq = draw.size(1, 3), draw.size(2, 20)
+    mask = draw.mask(batch, seq)
+    return ours, theirs, pairs, {"input_ids": draw.ids(1, config.vocab_size, batch, seq), "attention_mask": draw.choice((mask, mask.flip(1)))}
+
+
+def decoder(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    is_real = inputs["attention_mask"].bool()
+    used = [pair for pair in pairs if any(pair[0] is parameter for parameter in ours.gpt.parameters())]
+    return differences(draw, [ours.gpt(**inputs)[is_real]], [theirs.model(**inputs).last_hidden_state[is_real]], used)
+
+
+def causal_lm(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    is_real = inputs["attention_mask"].bool()
+    return differences(draw, [ours(**inputs)[is_real]], [theirs(**inputs).logits[is_real]], pairs)
+
+
+def shifted_loss(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    inputs["attention_mask"] = inputs["attention_mask"].sort(dim=1, descending=True).values  # theirs asks padding for what comes after it
+    inputs["attention_mask"][0] = 1  # else nothing may be asked
+    labels = next_token_labels(**inputs)
+    loss = F.cross_entropy(ours(**inputs).flatten(0, 1), labels.flatten())
+    return differences(draw, [loss], [theirs(**inputs, labels=inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)).loss], pairs)
+
+
+def in_pieces(draw: Draw) -> Result:
+    "A row read in pieces of any length, by ours with our cache and by theirs with theirs."
+    ours, theirs, _, inputs = llama_pair(draw)
+    input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"].sort(dim=1).values  # padding on the left
+    cache, their_cache, found, expected = KeyValueCache(ours.config.num_layers, 64), DynamicCache(), [], []
+    with torch.no_grad():
+        for part in input_ids.split(draw.size(1, 5), dim=1):
+            mask = attention_mask[:, : cache.num_seen + part.size(1)]
+            is_real = mask[:, -part.size(1):].bool()
+            found.append(ours(part, mask, cache=cache)[is_real])
+            expected.append(theirs(input_ids=part, attention_mask=mask, past_key_values=their_cache).logits[is_real])
+    return relative([torch.cat(found)], [torch.cat(expected)]), None
+
+
+def greedy_text(draw: Draw) -> Result:
+    ours, theirs, _, inputs = llama_pair(draw)
+    mask = inputs["attention_mask"].sort(dim=1).values
+    theirs.generation_config.eos_token_id = eos = draw.size(1, ours.config.vocab_size - 1)
+    settings = {"max_new_tokens": draw.size(1, 20), "use_cache": draw.choice((True, False))}
+    found = generate(ours, inputs["input_ids"], mask, temperature=0, eos_token_id=eos, **settings)
+    expected = theirs.generate(input_ids=inputs["input_ids"], attention_mask=mask, do_sample=False, pad_token_id=0, **settings)
+    return unequal(found.tolist(), expected.tolist())
+
+
+def drawn_tokens(draw: Draw) -> Result:
+    "Scores through each filter, then a token by the same chance."
+    batch, vocab = draw.size(1, 8), draw.size(2, 60)
+    scores, seen = 3 * draw.normal(batch, vocab).detach().float(), draw.ids(0, vocab, batch, 6)
+    temperature, top_k, top_p, penalty = draw.number(0.3, 2), draw.size(1, vocab), draw.number(0.05, 0.99), draw.number(0.5, 2)
+    is_seen = torch.zeros(batch, vocab, dtype=torch.bool).scatter_(1, seen, True)
+    penalised = RepetitionPenaltyLogitsProcessor(penalty)(seen, scores)
+    expected = [penalised, TopKLogitsWarper(top_k)(seen, scores), TopPLogitsWarper(top_p)(seen, scores)]
+    found = [penalise_repetition(scores, is_seen, penalty), keep_top_k(scores, top_k), keep_top_p(scores, top_p)]
+    warped = TopPLogitsWarper(top_p)(seen, TopKLogitsWarper(top_k)(seen, TemperatureLogitsWarper(temperature)(seen, scores)))
+    tokens = torch.multinomial(warped.softmax(dim=-1), 1, generator=torch.Generator().manual_seed(draw.seed))[:, 0]
+    found.append(choose_token(scores, temperature, top_k, top_p, torch.Generator().manual_seed(draw.seed)))
+    return unequal([tensor.tolist() for tensor in found], [tensor.tolist() for tensor in [*expected, tokens]])
 
 
 ALL = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 8e-2}  # one rounding is 1e-16, 6e-8 and 2e-3; many add up
@@ -1226,6 +1354,7 @@ CHANCE = {NO_DTYPE: 5.0}
 
 ANY_MASK = "1–4 rows of 2–17 tokens, 1–4 heads; no mask, padding, causal or both"
 MODERNS = "1–5 layers, 1–3 heads, windows, biases or none, rows of 2–300 tokens, padding, any positions"
+LLAMAS = "1–4 layers, 1–3 key heads for 1–3 query heads each, rows of 2–20 tokens, padding on either side"
 BERTS = "1–3 layers, 1–4 heads, rows of 2–10 tokens, padding, segments"
 
 CASES = (
@@ -1312,6 +1441,19 @@ CASES = (
          "transformers' ModernBertModel", MODERNS, modern_encoder, {"float32": 1e-4}),  # theirs turns in float32, whatever the weights are
     Case(("models.modern.ModernForMaskedLM",), "transformers.ModernBertForMaskedLM", f"{MODERNS}; everywhere and at three places",
          modern_masked_lm, {"float32": 1e-4}),
+    Case(("models.gpt.past_keys", "models.gpt.grouped_attention"), "F.scaled_dot_product_attention(enable_gqa=True)",
+         "1–4 rows of 1–17 tokens, the last 1 to all of them asking, 1–3 key heads for 1–4 query heads each, padding, two documents", shared_keys, ALL),
+    Case(("models.gpt.GroupedQueryAttention",), "transformers' LlamaAttention", "1–3 key heads for 1–4 query heads each, rows of 2–17 tokens, any positions",
+         grouped_query_module, ALL),
+    Case(("models.gpt.Gpt", "models.gpt.gpt_block"), "transformers' LlamaModel", LLAMAS, decoder, {"float32": 2e-5}),  # theirs works in float32 here and there
+    Case(("models.gpt.GptForCausalLM",), "transformers.LlamaForCausalLM", LLAMAS, causal_lm, {"float32": 2e-5}),
+    Case(("models.gpt.next_token_labels",), "transformers.LlamaForCausalLM(labels=…).loss", LLAMAS, shifted_loss, {"float32": 2e-5}),
+    Case(("models.gpt.KeyValueCache", "models.gpt.LayerCache"), "transformers.LlamaForCausalLM with a DynamicCache", f"{LLAMAS}, in pieces of 1–5 tokens",
+         in_pieces, {"float32": 2e-5}),
+    Case(("models.gpt.stream", "models.gpt.generate"), "transformers.LlamaForCausalLM.generate", f"{LLAMAS}; 1–20 new ones, with and without cache",
+         greedy_text, EXACT, "of the rows"),
+    Case(("models.gpt.choose_token", "models.gpt.keep_top_k", "models.gpt.keep_top_p", "models.gpt.penalise_repetition"),
+         "transformers' logits processors, torch.multinomial", "1–8 rows, vocabularies of 2–60, any settings", drawn_tokens, EXACT, "of the results"),
     Case(("training.speed.DocumentAttention", "training.speed.same_document"), "nn.MultiheadAttention(attn_mask=blocks)",
          "1–4 rows of 2–17 tokens, documents of any length; output and weights", document_attention, ALL),
     Case(("training.speed.unpadded_features",), "transformers.BertForMaskedLM on padded rows", BERTS.removesuffix(", segments"), without_padding, MODEL),
@@ -1369,6 +1511,8 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     **dict.fromkeys((f"models.modern.{name}" for name in ("GATES", "FEED_FORWARDS", "NORMS", "ASPECTS", "MODERN_SHAPES")), "a table"),
     **dict.fromkeys(("models.modern.ModernConfig", "models.modern.make_norm"), "holds sizes and picks parts, computes nothing"),
     **dict.fromkeys(("models.modern.count_parameters", "models.modern.shape_for"), "compared with the models that they describe: tests/test_modern.py"),
+    "models.gpt.GptConfig": "holds sizes, computes nothing",
+    "models.gpt.GPT_SHAPES": "a table",
     "models.bert.MicroBertConfig": "holds sizes, computes nothing",
     **dict.fromkeys(("models.experts.Routing", "models.experts.ExpertModel"), "holds numbers: tests/test_experts.py"),
     **{f"models.experts.{name}": "joins pieces that have cases: tests/test_experts.py" for name in ("expert_layers", "auxiliary_losses", "add_router_losses")},
