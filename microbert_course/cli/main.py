@@ -10,6 +10,7 @@ from microbert_course.cli.cache import Cache
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
+from microbert_course.cli.finetuning import Classify, Finetune
 from microbert_course.cli.grading import Grade
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
@@ -22,6 +23,8 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
     "The command that the words ask for, with its options filled in; it has a method `run`."
     if arguments[:1] == ["pretrain"]:
         arguments = ["pretrain", *with_preset_first(with_counts(arguments[1:]))]
+    if arguments[:1] == ["finetune"]:
+        arguments = with_counts(arguments)
     defaults = pretrain_defaults(arguments)
     command = (
         Annotated[Tour, tyro.conf.subcommand("tour")]
@@ -34,6 +37,8 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Launch, tyro.conf.subcommand("launch")]
         | Annotated[Plan, tyro.conf.subcommand("plan")]
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
+        | Annotated[Finetune, tyro.conf.subcommand("finetune")]
+        | Annotated[Classify, tyro.conf.subcommand("classify")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
