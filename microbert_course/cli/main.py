@@ -8,6 +8,7 @@ import tyro
 from microbert_course.cli.answer import answer
 from microbert_course.cli.cache import Cache
 from microbert_course.cli.doctor import Doctor
+from microbert_course.cli.evaluation import Evaluate
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.finetuning import Classify, Finetune
@@ -39,6 +40,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Finetune, tyro.conf.subcommand("finetune")]
         | Annotated[Classify, tyro.conf.subcommand("classify")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
