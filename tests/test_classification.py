@@ -23,9 +23,11 @@ from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.posttraining.classification import (
     LAYERS,
     ClassificationLoss,
+    FinetuneResult,
     HeadLoss,
     MicroBertForSequenceClassification,
     balanced_weights,
+    block_at_first,
     classification,
     classify,
     compare_layers,
@@ -37,6 +39,7 @@ from microbert_course.posttraining.classification import (
     plot_confusion,
     plot_layers,
     predict,
+    read_rows_once,
     save_sft_model,
     score,
     shares_right,
@@ -210,6 +213,26 @@ def test_the_head_on_cached_features_is_the_whole_model():
     torch.testing.assert_close(predict(model, rows), model.eval()(ids, mask), atol=1e-5, rtol=0)
 
 
+def test_rows_are_read_long_ones_first_and_answered_in_their_order():
+    rows, seen = some_rows(70), []
+
+    def answer(input_ids, mask):
+        seen.append(input_ids.shape)
+        return input_ids.float().sum(1, keepdim=True)
+
+    assert read_rows_once(answer, rows)[:, 0].tolist() == rows.ids.astype(float).sum(1).tolist()
+    assert [shape[0] for shape in seen] == [64, 6] and seen[0][1] > seen[1][1]
+
+
+def test_the_first_token_alone_leaves_the_last_block():
+    model = fresh()
+    ids, mask, _ = some_rows().batch(np.arange(13)).tensors("cpu")
+    states = model.bert.hidden_states(ids, mask)
+    torch.testing.assert_close(block_at_first(model.bert.blocks[-1], states[-2], mask), states[-1][:, :1], atol=1e-5, rtol=0)
+    whole = model.bert.hidden_states(ids[:, :3])  # without padding
+    torch.testing.assert_close(block_at_first(model.bert.blocks[-1], whole[-2]), whole[-1][:, :1], atol=1e-5, rtol=0)
+
+
 # --- the loss and the scores
 
 def test_class_weights_weigh_and_balanced_ones_make_labels_count_alike():
@@ -250,7 +273,7 @@ def test_scores_are_those_of_eval_mode_and_of_every_text_once():
 # --- runs
 
 def test_a_run_learns_saves_its_best_state_and_says_what_it_is(run, films):
-    assert run.best["accuracy"] >= 0.95 and np.sum(run.best["confusion"]) == 60
+    assert isinstance(run, FinetuneResult) and run.best["accuracy"] >= 0.95 and np.sum(run.best["confusion"]) == 60
     model, tokenizer = load_sft_model(run.folder)
     assert shares_right(confusion_matrix(torch.from_numpy(films[1].validation.labels), predict(model, films[1].validation).argmax(1), 2))["accuracy"] == \
         run.best["accuracy"]
