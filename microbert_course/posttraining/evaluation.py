@@ -107,8 +107,10 @@ def mcnemar(
     this_is_right, that_is_right = (column.astype(bool) for column in _same_shape(this_is_right, that_is_right))
     only_this = int(np.count_nonzero(this_is_right & ~that_is_right))
     only_that = int(np.count_nonzero(that_is_right & ~this_is_right))
-    tosses = only_this + only_that
-    as_few = sum(math.comb(tosses, count) for count in range(min(only_this, only_that) + 1))
+    tosses, ways, as_few = only_this + only_that, 1, 0
+    for count in range(min(only_this, only_that) + 1):  # ways: C(tosses, count), whole numbers of any size
+        as_few += ways
+        ways = ways * (tosses - count) // (count + 1)
     return {"only_this": only_this, "only_that": only_that, "p_value": min(1.0, 2 * as_few / 2**tosses)}
 
 # %% ../../nbs/3_posttraining/24_evaluation.ipynb #48fb2d82
