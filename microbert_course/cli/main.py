@@ -9,6 +9,7 @@ from microbert_course.cli.answer import answer
 from microbert_course.cli.cache import Cache
 from microbert_course.cli.data import Data
 from microbert_course.cli.doctor import Doctor
+from microbert_course.cli.evaluation import Evaluate
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.finetuning import Classify, Finetune
@@ -46,6 +47,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Lora, tyro.conf.subcommand("lora")]
         | Annotated[Generate, tyro.conf.subcommand("generate")]
         | Annotated[Chat, tyro.conf.subcommand("chat")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
