@@ -98,7 +98,7 @@ def test_the_walk_finds_a_planted_import_of_fastcore(tmp_path):
 
 def test_the_core_imports_six_libraries_and_no_others(course):
     "`datasets`, matplotlib and tqdm, for example, are imported where they are used."
-    imported, failed = run(GUARD, course, [f"microbert_course.{room}" for room in ("data", "models", "training")], CORE)
+    imported, failed = run(GUARD, course, [f"microbert_course.{room}" for room in ("data", "models", "training", "posttraining")], CORE)
     assert "microbert_course.models.bert" in imported and "microbert_course.training.loop" in imported
     assert failed == []
 

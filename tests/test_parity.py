@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, as_html, differences, measure, relative
-from microbert_course.lessons.parity_cases import CASES, EXEMPT
+from microbert_course.lessons.parity_posttraining import CASES, EXEMPT
 from microbert_course.lessons.public_names import exported_modules
 from microbert_course.paths import course_root
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import tracemalloc
 
 import datasets
@@ -39,12 +40,14 @@ def test_a_stream_holds_the_texts_of_load_in_the_order_of_the_file(tmp_path, nam
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
-def test_gzipped_files_hold_the_same(tmp_path, name):
+def test_compressed_files_hold_the_same(tmp_path, name):
     (tmp_path / name).write_bytes(CONTENTS[name].encode())
     (tmp_path / "z").mkdir()
     with gzip.open(tmp_path / "z" / f"{name}.gz", "wb") as file:
         file.write(CONTENTS[name].encode())
     assert list(stream_texts(tmp_path / "z")) == list(stream_texts(tmp_path / name))
+    (tmp_path / f"{name}.xz").write_bytes(lzma.compress(CONTENTS[name].encode()))
+    assert list(stream_texts(tmp_path / f"{name}.xz")) == list(stream_texts(tmp_path / name))
 
 
 def test_folders_patterns_and_lists(tmp_path):
@@ -96,6 +99,8 @@ def test_the_two_parts_are_those_of_the_hash(tmp_path):
     ("half.jsonl", b'{"text": "\\ud800"}\n', ["line 1", "half of a character"]),
     ("rows.json", b'[{"text": "fine"}, {"text": ""}]', ["row 2", "text is empty"]),
     ("plain.txt.gz", b"not gzip", ["no gzip file"]),
+    ("cut.txt.xz", lzma.compress(b"one line of many words\n" * 99)[:-12], ["is not whole"]),
+    ("plain.jsonl.xz", b"not xz", ["no xz file"]),
     ("cut.txt.gz", gzip.compress(b"one line of many words\n" * 99, mtime=0)[:-12], ["is not whole"]),
 ])
 def test_a_broken_file_is_one_sentence_with_file_and_place(tmp_path, name, content, words):

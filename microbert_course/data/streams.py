@@ -1,11 +1,12 @@
 """Texts one after another, from files of any size: nothing is held that has been handed out, and a fault is named with file, line and byte.
 
-The same kinds of file as `data.sources.load` reads, and their gzipped forms; what is said about a fault is said in the same words."""
+The same kinds of file as `data.sources.load` reads, and their compressed forms; what is said about a fault is said in the same words."""
 
 import csv
 import glob
 import gzip
 import json
+import lzma
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ from microbert_course.data.sources import (
 MAX_TEXT = 2**20  # characters; a longer text is handed out in pieces, cut at white space
 MAX_ROW = 2**24   # bytes of a row of .csv or .jsonl, which cannot be read in pieces
 MAX_JSON = 2**26  # bytes of a .json file, which cannot be read in parts
+COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 BOM = b"\xef\xbb\xbf"
 
@@ -42,7 +44,7 @@ def stream_texts(
     """The texts of a data set, each read when it is asked for.
 
     A name is one that `data.sources.load` knows: a package's, or the hub's, which is then streamed over the network. Files end in .txt,
-    .csv, .jsonl, .json, or .txt.gz, .csv.gz, .jsonl.gz. A text of more than a million characters comes in pieces.
+    .csv, .jsonl, .json; all but the last may be compressed, as in .jsonl.gz or .csv.xz. A text of more than a million characters comes in pieces.
 
     Raises: DataError, in one sentence, at once if there is nothing of that name; while it reads, for what cannot be read."""
     if split not in ("all", "train", "validation"):
@@ -72,21 +74,22 @@ def text_files(
     else:
         found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
     if not found:
-        kinds = f"{', '.join(READERS)} (or .gz) file"
+        kinds = f"{', '.join(READERS)} (or .gz, .xz) file"
         raise DataError(f"{source} has no {kinds} in it: give a folder of such files" if str(source) and path.is_dir() else
                         f'no file or folder "{source}" (looked from {Path.cwd()}): give the path of a {kinds}, a folder of them, or a pattern '
                         f'such as "shards/*.txt"')
     for file in found:
         if not _kind(file):
-            raise DataError(f"{file} is of no kind read here ({', '.join(READERS)}, or .gz): convert or rename it")
+            raise DataError(f"{file} is of no kind read here ({', '.join(READERS)}, or .gz, .xz): convert or rename it")
     return sorted(found)
 
 
 def _kind(path: Path) -> str:
     "The suffix that says how to read it; '' if nothing here can."
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
-    return suffix if suffix in READERS and not (suffix == ".json" and name.endswith(".gz")) else ""
+    name = Path(path.name.lower())
+    is_compressed = name.suffix in COMPRESSED
+    suffix = Path(name.stem).suffix if is_compressed else name.suffix
+    return suffix if suffix in READERS and not (suffix == ".json" and is_compressed) else ""
 
 
 def _opened(name: str) -> list[Path] | str:
@@ -141,17 +144,31 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
 
 def _file_texts(path: Path) -> Iterator[str]:
     "The texts of one file; it must hold at least one."
+    if _kind(path) == ".txt":
+        return _whole(path, _txt_texts(path))
+    return (_checked(row, f"{path}, {place}")[0] for place, row in file_rows(path, needed="text"))
+
+
+def file_rows(
+    path: Path,  # .csv, .jsonl or .json, the first two may be compressed
+    needed: str | None = None,  # a column that the header of a .csv must have
+) -> Iterator[tuple[str, object]]:  # where it stands, as in "line 7"; the row, which is a dict where the file is as it should be
+    """The rows of one file, each read when it is asked for.
+
+    Raises: DataError, in one sentence, for what cannot be read, and for a file without rows."""
+    rows = {".csv": lambda: _csv_rows(path, needed), ".jsonl": lambda: _jsonl_rows(path), ".json": lambda: _json_rows(path)}
+    return _whole(path, rows[_kind(path)]())
+
+
+def _whole(path: Path, items: Iterable) -> Iterator:
+    "Hand out what is read from a file, and say so where the file is empty or cut short."
     is_empty = True
     try:
-        if _kind(path) == ".json":
-            texts = _json_texts(path)
-        else:
-            texts = {".txt": _txt_texts, ".csv": _csv_texts, ".jsonl": _jsonl_texts}[_kind(path)](path)
-        for text in texts:
+        for item in items:
             is_empty = False
-            yield text
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not whole, or no gzip file ({error}): fetch it again") from None
+            yield item
+    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not whole, or no {'xz' if path.suffix == '.xz' else 'gzip'} file ({error}): fetch it again") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): mend that or give another file") from None
     if is_empty:
@@ -161,7 +178,7 @@ def _file_texts(path: Path) -> Iterator[str]:
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     "Raises: DataError for a file that is binary, as far as its beginning tells; a zero further on is found when it is read."
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+    with COMPRESSED.get(path.suffix.lower(), open)(path, "rb") as file:
         head = file.peek(1)
         if b"\0" in head:
             raise DataError(_binary(path, head.index(0)))
@@ -221,7 +238,7 @@ def _rows_of_bytes(path: Path) -> Iterator[tuple[int, str]]:  # its number, the 
             number, start = number + 1, start + len(raw)
 
 
-def _jsonl_texts(path: Path) -> Iterator[str]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
     for number, line in _rows_of_bytes(path):
         if not line.strip():
             continue
@@ -230,10 +247,10 @@ def _jsonl_texts(path: Path) -> Iterator[str]:
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f'{path}, line {number:,}: not JSON ({getattr(error, "msg", "nested too deeply")}): write one object a line, '
                             f'such as {{"text": "…"}}') from None
-        yield _checked(row, f"{path}, line {number:,}")[0]
+        yield f"line {number:,}", row
 
 
-def _csv_texts(path: Path) -> Iterator[str]:
+def _csv_rows(path: Path, needed: str | None) -> Iterator[tuple[str, dict]]:
     first_line, num_chars = 1, 0  # of the row that is being read
 
     def lines() -> Iterator[str]:
@@ -249,21 +266,20 @@ def _csv_texts(path: Path) -> Iterator[str]:
     reader = csv.DictReader(lines(), strict=True)
     try:
         names = reader.fieldnames or []
-        if names and "text" not in names:
-            raise DataError(f'{path} has no column "text", only {", ".join(map(repr, names))}: '
-                            f'rename the column that holds the text to "text" in its first line')
+        if names and needed and needed not in names:
+            raise DataError(f'{path} has no column "{needed}", only {", ".join(map(repr, names))}: '
+                            f'rename the column that holds the text to "{needed}" in its first line')
         first_line, num_chars = 2, 0
         for row in reader:
             if None in row:
                 raise DataError(f"{path}, line {reader.line_num:,}: more cells than the header has columns: put \"…\" around a text with commas")
-            yield _checked(row, f"{path}, line {reader.line_num:,}")[0]
+            yield f"line {reader.line_num:,}", row
             first_line, num_chars = reader.line_num + 1, 0
     except csv.Error as error:
         raise DataError(f"{path}, line {first_line:,}: not CSV ({error}): mend the quotes there") from None
 
 
-def _json_texts(path: Path) -> Iterator[str]:
+def _json_rows(path: Path) -> Iterator[tuple[str, object]]:
     if path.stat().st_size > MAX_JSON:
         raise DataError(f"{path} is one JSON list of {path.stat().st_size:,} bytes, which cannot be read in parts: save it as .jsonl, one object a line")
-    for place, row in READERS[".json"](path):
-        yield _checked(row, f"{path}, {place}")[0]
+    yield from READERS[".json"](path)

@@ -170,6 +170,27 @@ def read_folder(
     return config, read_weights(folder / "model.safetensors")
 
 
+def read_bert_config(folder: str | Path) -> dict:  # the content of its `config.json`
+    """What a folder with a BERT says about itself.
+
+    Raises: CourseError if there is no such folder, or it holds something else."""
+    if not Path(folder).is_dir():
+        raise CourseError(f"{folder} is not a folder: give one that a training run wrote")
+    values = read_json(Path(folder) / "config.json")
+    if values.get("model_type") != "bert":
+        raise CourseError(f"{folder} holds a model of type {values.get('model_type')!r}, and a classifier is built on BERT's own blocks: "
+                          f"give a folder with a BERT, such as minilm or a run of `microbert pretrain` with blocks 'bert'")
+    return values
+
+
+def saved_labels(values: dict) -> tuple[str, ...] | None:  # None = it is no classifier
+    "The names of the labels in a `config.json`, in order."
+    if not any("SequenceClassification" in name for name in values.get("architectures") or ()):
+        return None
+    names = values.get("id2label") or {str(number): f"LABEL_{number}" for number in range(2)}  # transformers leaves its default out
+    return tuple(names[number] for number in sorted(names, key=int))
+
+
 def write_folder(
     folder: str | Path,
     config: dict,  # the content of config.json

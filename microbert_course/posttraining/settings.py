@@ -1,0 +1,70 @@
+"""What a run after pretraining depends on, as a value; without torch, so that the command line is quick to answer."""
+
+import math
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from microbert_course.errors import CourseError
+from microbert_course.training.settings import TrainConfig
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TrainConfig):
+    """Everything that fine-tuning an encoder for classification depends on.
+
+    Raises: CourseError, naming the field, if a value makes no sense."""
+
+    # data
+    model: str = "minilm"  # a name that `microbert fetch` knows, a folder with a BERT in it, or a classifier to go on with
+    data: str = "imdb"  # imdb, rotten_tomatoes, a labelled .csv, .json, .jsonl (.gz, .xz) or .parquet file, a folder of prepared rows, or a name on the hub
+    test: str = ""  # a labelled file to score the finished model on; its texts are taken out of the training texts
+    text_column: str = ""  # where a file has its texts; without it the first of text, sentence, review, … that there is
+    label_column: str = ""  # where it has its labels; without it the first of label, sentiment, category, … that there is
+    max_texts: int = 0  # training texts used; 0 = all of them
+    max_seq_len: int = 128  # tokens read of each text
+    keep: Literal["start", "end"] = "end"  # which end of a longer text is read
+    # what is learned
+    layers: Literal["classifier", "last_2", "last_3", "all"] = "all"  # what is trained; everything below it stays as it is
+    lora_rank: int = 0  # above 0: the weights stay, and beside them changes of this rank are trained, with the head; 0 = the weights themselves
+    lora_alpha: float = 16.0  # how much a change counts: times lora_alpha / lora_rank
+    lora_targets: str = "query,value"  # ends of the names of the linears that get one, as transformers calls them, with commas; "" = all in the blocks
+    class_weights: Literal["none", "balanced"] = "none"  # balanced lets every label count alike, however few its texts are
+    # what is learned from
+    batch_size: int = 16  # rows an update, over all processes and micro-batches
+    num_epochs: int = 3  # passes over the training texts; it sets num_steps, warmup_steps and eval_every; 0 = those count as they are
+    warmup_share: float = 0.1  # of all updates, until the rate peaks
+    looks_per_epoch: int = 1  # at the validation texts; patience counts them
+    # how it is learned
+    learning_rate: float = 2e-4  # at its peak
+    beta2: float = 0.999  # AdamW's memory of the square of the gradient
+    num_threads: int = 0  # CPU threads; 0 = as torch decides
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_least(max_texts=0, max_seq_len=3, num_epochs=0, looks_per_epoch=1, lora_rank=0)
+        self.check_above_zero("lora_alpha")
+        if self.lora_rank and self.layers != "all":
+            raise CourseError(f"layers is {self.layers!r} and lora_rank {self.lora_rank}: both say what is trained, so leave one out")
+        self.check_shares("warmup_share")
+
+    def for_rows(
+        self,
+        num_rows: int,  # training texts that there are
+    ) -> "FinetuneConfig":  # with the number of updates that the epochs come to
+        """The configuration as it is run.
+
+        Raises: CourseError if num_epochs and one of the settings that it decides are both given."""
+        if not self.num_epochs:
+            return self
+        batch_size = self.rows_per_process * self.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", 1)) or self.batch_size
+        steps_per_epoch = math.ceil(num_rows / batch_size)
+        num_steps = self.num_epochs * steps_per_epoch
+        decided = {"num_steps": num_steps, "warmup_steps": round(self.warmup_share * num_steps),
+                   "eval_every": math.ceil(steps_per_epoch / self.looks_per_epoch)}
+        usual = {field.name: field.default for field in fields(self)}
+        for name, value in decided.items():
+            if getattr(self, name) not in (usual[name], value):
+                raise CourseError(f"{name} {getattr(self, name)} and num_epochs {self.num_epochs} are both given: {self.num_epochs} epochs of "
+                                  f"{num_rows:,} texts make it {value}; leave one out, or give num_epochs 0")
+        return replace(self, **decided)
