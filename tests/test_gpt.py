@@ -20,12 +20,15 @@ from microbert_course.models.checkpoints import to_transformers_weights
 from microbert_course.models.gguf_files import GgufFile, read_gguf
 from microbert_course.models.gpt import (
     GPT_SHAPES,
+    Gpt,
     GptConfig,
     GptForCausalLM,
     GroupedQueryAttention,
     KeyValueCache,
+    LayerCache,
     choose_token,
     generate,
+    gpt_block,
     grouped_attention,
     keep_top_k,
     keep_top_p,
@@ -41,7 +44,8 @@ from microbert_course.models.gpt_folders import (
     load_decoder,
     to_llama_config,
 )
-from microbert_course.models.modern import RotaryPositions
+from microbert_course.models.modern import GatedFeedForward, RMSNorm, RotaryPositions
+from microbert_course.models.transformer import PreNorm, TransformerBlock
 from microbert_course.training.loop import MaskedLMLoss
 
 CONFIG = GptConfig(vocab_size=40, hidden_size=24, num_layers=3, num_heads=6, num_kv_heads=2, intermediate_size=20, max_seq_len=48, eos_token_id=3)
@@ -171,12 +175,43 @@ def test_a_cache_in_pieces_of_any_size_equals_one_reading():
         model(input_ids[:, :1], cache=cache)
 
 
+def test_a_cache_takes_its_memory_once_and_its_copies_are_their_own():
+    torch.manual_seed(0)
+    cache, key = LayerCache(room=9), torch.randn(2, 3, 4, 5)
+    cache.extend(key, -key)
+    taken = cache.keys.data_ptr()
+    keys, values = cache.extend(key[:, :, :1], key[:, :, :1])
+    assert keys.shape == (2, 3, 5, 5) and cache.keys.data_ptr() == taken and cache.keys.shape == (2, 3, 9, 5)
+    torch.testing.assert_close(values[:, :, :4], -key)
+    copy = cache.repeated(times=3, room=6)
+    assert copy.keys.shape == (6, 3, 6, 5) and copy.num_seen == 5
+    torch.testing.assert_close(copy.keys[:, :, :5], keys.repeat_interleave(3, dim=0))
+    copy.extend(torch.zeros(6, 3, 1, 5), torch.zeros(6, 3, 1, 5))
+    assert cache.num_seen == 5
+
+
+def test_the_block_is_composed_of_the_courses_parts():
+    block = gpt_block(CONFIG)
+    assert isinstance(block, TransformerBlock) and isinstance(block.attention, PreNorm) and isinstance(block.feed_forward, PreNorm)
+    parts = (block.attention.sublayer, block.attention.sublayer.positions, block.attention.norm, block.feed_forward.sublayer)
+    assert [type(part) for part in parts] == [GroupedQueryAttention, RotaryPositions, RMSNorm, GatedFeedForward]
+    assert not [name for name, _ in Gpt(CONFIG).named_parameters() if name.endswith("bias")]
+
+
+def test_branches_begin_smaller_the_more_of_them_are_added_up():
+    torch.manual_seed(0)
+    model = GptForCausalLM(replace(CONFIG, hidden_size=96, intermediate_size=96, num_layers=8))
+    for block in model.gpt.blocks:
+        for last, first in ((block.attention.sublayer.out, block.attention.sublayer.qkv), (block.feed_forward.sublayer.down, block.feed_forward.sublayer.gate_and_up)):
+            assert first.weight.std().item() == pytest.approx(0.02, rel=0.1) and last.weight.std().item() == pytest.approx(0.005, rel=0.1)
+
+
 def test_samples_of_a_prompt_read_it_once(monkeypatch):
     model, input_ids, read = make_model(), make_ids(2, 5), []
     real = model.gpt.forward
-    monkeypatch.setattr(model.gpt, "forward", lambda ids, *rest, **more: read.append(tuple(ids.shape)) or real(ids, *rest, **more))
+    monkeypatch.setattr(model.gpt, "forward", lambda ids, *rest, **more: read.append((*ids.shape, torch.is_grad_enabled())) or real(ids, *rest, **more))
     found = generate(model, input_ids, max_new_tokens=4, num_samples=3, eos_token_id=-1, generator=torch.Generator().manual_seed(0))
-    assert read == [(2, 5), (6, 1), (6, 1), (6, 1)]
+    assert read == [(2, 5, False), *[(6, 1, False)] * 3]
     assert torch.equal(found[:, :5], input_ids.repeat_interleave(3, dim=0))
     monkeypatch.undo()
     apart = generate(model, input_ids.repeat_interleave(3, dim=0), max_new_tokens=4, eos_token_id=-1, generator=torch.Generator().manual_seed(0))
@@ -186,7 +221,8 @@ def test_samples_of_a_prompt_read_it_once(monkeypatch):
 def test_left_padding_changes_no_continuation():
     model = make_model()
     rows = [make_ids(1, seq, seed=seq) for seq in (2, 7, 5)]
-    padded = torch.cat([F.pad(row, (7 - row.size(1), 0)) for row in rows])
+    favourite = int(model(rows[0])[0, -1].argmax())  # as padding it must not count as said
+    padded = torch.cat([F.pad(row, (7 - row.size(1), 0), value=favourite) for row in rows])
     mask = torch.cat([F.pad(torch.ones_like(row), (7 - row.size(1), 0)) for row in rows])
     together = generate(model, padded, mask, 20, temperature=0, repetition_penalty=1.2, eos_token_id=-1)[:, 7:]
     alone = torch.cat([generate(model, row, None, 20, temperature=0, repetition_penalty=1.2, eos_token_id=-1)[:, -20:] for row in rows])

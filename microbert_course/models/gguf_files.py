@@ -185,8 +185,7 @@ def _tokenizer(file: GgufFile) -> "PreTrainedTokenizerFast":
     tokens, types = file.field("tokenizer.ggml.tokens"), file.field("tokenizer.ggml.token_type")
     merges = [tuple(merge.split(" ", 1)) for merge in file.field("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if file.fields.get("tokenizer.ggml.pre") == "smollm" else []
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, kind in zip(tokens, types, strict=True) if kind == CONTROL])
     bos, eos, pad = (tokens[file.field(f"tokenizer.ggml.{name}")] for name in SPECIAL.values())

@@ -418,7 +418,7 @@ def keep_top_p(
     highest, order = scores.sort(dim=-1, descending=True)
     probabilities = highest.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities                    # what the more probable ones have together
-    is_outside = (before >= top_p).scatter(-1, order, before >= top_p)       # back in the order of the vocabulary
+    is_outside = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, order, before >= top_p)  # back in the order of the vocabulary
     return scores.masked_fill(is_outside, -math.inf)
 
 # %% ../../nbs/3_posttraining/18_decoder.ipynb #641bb59f
@@ -481,7 +481,7 @@ def stream(
     generator: torch.Generator | None = None,  # pass one for a repeatable text
     num_samples: int = 1,  # continuations of each prompt
     use_cache: bool = True,  # False = read the whole row again for each token, the slow way
-) -> Iterator[Tensor]:  # (batch · num_samples,) int64 at a time; pad_token_id in rows that are done
+) -> Iterator[Tensor]:  # (rows,) int64 at a time, rows = batch · num_samples; pad_token_id in rows that are done
     """The continuation of each row, token by token, until all are done. The prompt is read once, whatever `num_samples` is.
 
     Raises: CourseError if the prompt and the new tokens are longer than the model reads, the prompt ends with padding, or a
@@ -509,7 +509,8 @@ def stream(
             cache = cache.repeated(num_samples, seq + max_new_tokens) if use_cache else None
         is_done = torch.zeros(len(last), dtype=torch.bool, device=device)
         for num_keys in range(seq + 1, seq + max_new_tokens + 1):
-            scores = F.linear(last, weight)                                           # (batch · num_samples, vocab)
+            # (batch · num_samples, vocab); a CPU multiplies a tall table with few rows faster this way round
+            scores = (weight @ last.T).T if device.type == "cpu" else F.linear(last, weight)
             if is_seen is not None:
                 scores = penalise_repetition(scores, is_seen, repetition_penalty)
             tokens = choose_token(scores, temperature, top_k, top_p, generator).masked_fill(is_done, config.pad_token_id)
@@ -535,7 +536,7 @@ def generate(
     attention_mask: Tensor | None = None,  # (batch, seq), 1 = real token, 0 = padding; None = no padding
     max_new_tokens: int = 64,
     **sampling,  # temperature, top_k, top_p, repetition_penalty, eos_token_id, generator, num_samples, use_cache: as in `stream`
-) -> Tensor:  # (batch · num_samples, seq + new) int64: prompts and their continuations, a prompt's samples one behind the other
+) -> Tensor:  # (rows, seq + new) int64: prompts and their continuations, a prompt's samples one behind the other
     """Rows continued until all are done, or `max_new_tokens` long; those done earlier are filled up with `pad_token_id`.
 
     Raises: as `stream` does."""
