@@ -1,7 +1,12 @@
 """One token's step of a decoder as a CUDA graph: what would be a thousand small launches, each waiting for Python, is one."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from microbert_course.models.gpt import Gpt, KeyValueCache, LayerCache
 
 
 class FixedLayer:
