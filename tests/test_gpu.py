@@ -130,5 +130,5 @@ def test_a_graphed_step_continues_as_an_eager_one(monkeypatch):
     attention_mask[0, :4] = 0
     settings = dict(max_new_tokens=40, temperature=0.0, num_samples=2, eos_token_id=-1)
     graphed = gpt.generate(model, input_ids, attention_mask, **settings)
-    monkeypatch.setattr(gpt, "WORTH_A_GRAPH", 10**6)
+    monkeypatch.setattr(gpt, "_WORTH_A_GRAPH", 10**6)
     assert torch.equal(graphed, gpt.generate(model, input_ids, attention_mask, **settings))
