@@ -39,7 +39,7 @@ from microbert_course.models.checkpoints import (
     write_folder,
 )
 from ..models.transformer import TransformerBlock
-from .common import Stopwatch, TimedData, base_folder
+from .common import Stopwatch, TimedData, base_folder, plain, save_plain, with_lora
 from microbert_course.posttraining.labelled_rows import (
     ClassificationData,
     FeatureBatch,
@@ -48,6 +48,7 @@ from microbert_course.posttraining.labelled_rows import (
     LabelledRows,
     encode_texts,
     prepare_rows,
+    set_reading,
 )
 from .settings import FinetuneConfig
 from ..training.engine import RunResult, make_accelerator, run_task
@@ -364,7 +365,12 @@ def classification(
     folder = base_folder(config.model)
 
     def make_model() -> MicroBertForSequenceClassification:
-        return made.pop() if made else train_only(MicroBertForSequenceClassification.from_pretrained(folder, data.names, config.seed), config.layers)
+        if made:
+            return made.pop()
+        model = MicroBertForSequenceClassification.from_pretrained(folder, data.names, config.seed)
+        if config.lora_rank:  # lesson 20
+            return with_lora(model, config, also_train=("pooler", "classifier"))
+        return train_only(model, config.layers)
 
     made = []
     model = make_model()
@@ -387,7 +393,7 @@ def classification(
     return Task(
         make_model=make_model, data=TimedData(source, watch), objective=partial(loss, class_weights=weights), fingerprint=data.fingerprint(digest),
         evaluate=lambda model, accelerator: score(loss(model), questions, accelerator), metric=_metric(config), about=about,
-        figures=lambda step: watch.stop(), plot=partial(plot_history, unit="text"))
+        figures=lambda step: watch.stop(), plot=partial(plot_history, unit="text"), save=save_plain)
 
 
 def _metric(config: FinetuneConfig) -> str:
@@ -423,6 +429,9 @@ def train_sft_model_selective(
     if data is None:
         read_bert_config(base_folder(config.model))
         data = prepare_rows(config, load_tokenizer(base_folder(config.model)))
+    if data.train.ids.shape[1] != config.max_seq_len:
+        raise CourseError(f"the rows have {data.train.ids.shape[1]} tokens and max_seq_len is {config.max_seq_len}: prepare them with that")
+    set_reading(data.tokenizer, config.max_seq_len, config.keep)  # as it is saved with the model
     config, watch = config.for_rows(len(data.train)), Stopwatch()
     result = run_task(config, folder, partial(classification, data, watch), overwrite, progress, on_evaluation, resume)
     looks = result.history["validation"]
@@ -434,7 +443,7 @@ def train_sft_model_selective(
         test = score(ClassificationLoss(model.to(accelerator.device)), [data.test.batch(rows) for rows in data.test.by_length()], accelerator)
     if PartialState().is_main_process:
         write_json(result.folder / "scores.json", {"validation": best, "test": test})
-    return FinetuneResult(result.folder, model.eval().cpu(), result.tokenizer, result.history, best, test, num_trained(result.model), *watch.seconds)
+    return FinetuneResult(result.folder, plain(model).eval().cpu(), result.tokenizer, result.history, best, test, num_trained(result.model), *watch.seconds)
 
 # %% ../../nbs/3_posttraining/17_classification.ipynb #db360e73
 def save_sft_model(
