@@ -289,6 +289,7 @@ def test_two_processes_share_the_texts_and_add_up():
 def test_a_run_learns_saves_its_best_state_and_says_what_it_is(run, films):
     assert isinstance(run, FinetuneResult) and run.best["accuracy"] >= 0.95 and np.sum(run.best["confusion"]) == 60
     model, tokenizer = load_sft_model(run.folder)
+    assert (tokenizer.model_max_length, tokenizer.truncation_side) == (16, "left")
     assert shares_right(confusion_matrix(torch.from_numpy(films[1].validation.labels), predict(model, films[1].validation).argmax(1), 2))["accuracy"] == \
         run.best["accuracy"]
     about = json.loads((run.folder / "training.json").read_text())
@@ -374,8 +375,11 @@ def test_balanced_runs_are_weighed_and_judged_by_balanced_accuracy(films):
 
 
 def test_a_model_that_reads_less_than_asked_is_refused(films, tmp_path):
+    long = replace(films[1], train=LabelledRows(np.full((4, 64), 7, dtype=np.uint16), np.array([0, 1, 0, 1])))
     with pytest.raises(CourseError, match="max_seq_len is 64 and the model in .* reads 20 tokens"):
-        train_sft_model_selective(replace(films[0], max_seq_len=64), tmp_path / "run", data=films[1], progress=False)
+        train_sft_model_selective(replace(films[0], max_seq_len=64), tmp_path / "run", data=long, progress=False)
+    with pytest.raises(CourseError, match="the rows have 16 tokens and max_seq_len is 12"):
+        train_sft_model_selective(replace(films[0], max_seq_len=12), tmp_path / "run", data=films[1], progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -14,6 +14,7 @@ from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertConfig
 from microbert_course.posttraining.classification import MicroBertForSequenceClassification, classify, confusion_matrix
 from microbert_course.posttraining.evaluation import (
+    SCORES,
     Interval,
     accuracy,
     bits_per_byte,
@@ -112,7 +113,7 @@ def test_counts_are_lesson_17s_and_of_many_draws_at_once():
     assert all((together[place] == confusion_counts(labels[draws[place]], said[draws[place]])).all() for place in np.ndindex(2, 5))
 
 
-@pytest.mark.parametrize("metric", [accuracy, macro_f1, matthews])
+@pytest.mark.parametrize("metric", SCORES.values())
 def test_a_score_works_along_the_last_axis(metric):
     labels, said = answers()
     draws = np.random.default_rng(0).integers(60, size=(4, 60))
@@ -196,6 +197,7 @@ def test_the_calibration_error_of_many_draws_is_that_of_each():
 
 
 @pytest.mark.parametrize(("sure", "num_bins", "says"), [([0.5, 1.2], 10, "from 0.5 to 1.2 is no probability"), ([float("nan")] * 2, 10, "is no probability"),
+                                                        ([-0.1, 0.5], 10, "from -0.1 to 0.5 is no probability"),
                                                         ([0.5, 0.6], 0, "num_bins is 0")])
 def test_a_confidence_that_is_no_probability_is_refused(sure, num_bins, says):
     with pytest.raises(ValueError, match=says):
@@ -296,7 +298,7 @@ def test_a_report_has_each_score_with_its_interval():
     assert found["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert found["calibration_error"]["value"] == pytest.approx(expected_calibration_error(sure, right))
     assert found["loss"]["value"] == pytest.approx(F.nll_loss(torch.from_numpy(PROBABILITIES).log(), torch.tensor([0, 1, 1, 0, 1])).item())
-    assert found["loss"]["low"] < found["loss"]["value"] < found["loss"]["high"]
+    assert set(found) == {*SCORES, "calibration_error", "loss"} and found["loss"]["low"] < found["loss"]["value"] < found["loss"]["high"]
 
 
 def test_a_comparison_is_this_minus_that():

@@ -11,7 +11,11 @@ from microbert_course.cli.main import main
 from microbert_course.data.wordpiece import train_wordpiece
 from microbert_course.errors import CourseError
 from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM
-from microbert_course.posttraining.classification import MicroBertForSequenceClassification, load_sft_model, save_sft_model
+from microbert_course.posttraining.classification import (
+    MicroBertForSequenceClassification,
+    load_sft_model,
+    save_sft_model,
+)
 from microbert_course.posttraining.model_card import write_model_card
 
 WORDS = "river stone window garden letter winter candle basket mirror ladder thunder pepper".split()

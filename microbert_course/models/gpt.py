@@ -25,6 +25,7 @@ from microbert_course.models.gpt_folders import (
     read_llama_weights,
     write_llama_folder,
 )
+from .graphed import GraphedStep
 from .modern import GatedFeedForward, RMSNorm, RotaryPositions, without_biases
 from .shapes import LM_SIZES, MODERN_SIZES, decoder_sizes
 from .transformer import PreNorm, TransformerBlock
@@ -467,6 +468,9 @@ def _check_sampling(config: GptConfig, input_ids: Tensor, attention_mask: Tensor
                           f"{config.max_seq_len}: shorten the prompt, or ask for at most {max(0, config.max_seq_len - input_ids.size(1))}")
 
 # %% ../../nbs/3_posttraining/18_decoder.ipynb #a0af39b0
+_WORTH_A_GRAPH = 16  # new tokens; on a GPU, recording the step costs as much time as about so many eager ones
+
+
 @torch.no_grad()
 def stream(
     model: GptForCausalLM,
@@ -507,6 +511,8 @@ def stream(
             last, input_ids, mask, is_seen = (None if tensor is None else tensor.repeat_interleave(num_samples, dim=0)
                                               for tensor in (last, input_ids, mask, is_seen))
             cache = cache.repeated(num_samples, seq + max_new_tokens) if use_cache else None
+        is_graphed = use_cache and device.type == "cuda" and max_new_tokens >= _WORTH_A_GRAPH
+        read_next = GraphedStep(model.gpt, cache, mask) if is_graphed else None
         is_done = torch.zeros(len(last), dtype=torch.bool, device=device)
         for num_keys in range(seq + 1, seq + max_new_tokens + 1):
             # (batch · num_samples, vocab); a CPU multiplies a tall table with few rows faster this way round
@@ -521,7 +527,9 @@ def stream(
             if is_seen is not None:
                 is_seen.scatter_(1, tokens[:, None], True)
             now = None if mask is None else mask[:, :num_keys]
-            if use_cache:
+            if is_graphed:
+                last = read_next(tokens)
+            elif use_cache:
                 last = model.gpt(tokens[:, None], now, cache=cache)[:, -1]
             else:
                 input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)

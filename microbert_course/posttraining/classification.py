@@ -48,6 +48,7 @@ from microbert_course.posttraining.labelled_rows import (
     LabelledRows,
     encode_texts,
     prepare_rows,
+    set_reading,
 )
 from .settings import FinetuneConfig
 from ..training.engine import RunResult, make_accelerator, run_task
@@ -428,6 +429,9 @@ def train_sft_model_selective(
     if data is None:
         read_bert_config(base_folder(config.model))
         data = prepare_rows(config, load_tokenizer(base_folder(config.model)))
+    if data.train.ids.shape[1] != config.max_seq_len:
+        raise CourseError(f"the rows have {data.train.ids.shape[1]} tokens and max_seq_len is {config.max_seq_len}: prepare them with that")
+    set_reading(data.tokenizer, config.max_seq_len, config.keep)  # as it is saved with the model
     config, watch = config.for_rows(len(data.train)), Stopwatch()
     result = run_task(config, folder, partial(classification, data, watch), overwrite, progress, on_evaluation, resume)
     looks = result.history["validation"]
