@@ -6,7 +6,7 @@
 __all__ = ['LoraConfig', 'LowRank', 'LoraLinear', 'OwnCopy', 'TrainableShare', 'trainable_share', 'adapter_names', 'use_adapter',
            'find_targets', 'block_targets', 'add_lora', 'merge', 'unmerge', 'remove_lora']
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #07640acf
+# %% ../../nbs/3_posttraining/20_lora.ipynb #e829a8db
 import copy
 import difflib
 import itertools
@@ -28,7 +28,7 @@ from microbert_course.models.lora_folders import (
     save_adapter,
 )
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #7eb6770b
+# %% ../../nbs/3_posttraining/20_lora.ipynb #6e917425
 @dataclass(frozen=True)
 class LoraConfig:
     """How large a change may be, and where it goes (Hu et al. 2021, §4).
@@ -59,7 +59,7 @@ class LoraConfig:
         "What B·A is multiplied with."
         return self.lora_alpha / (math.sqrt(self.lora_rank) if self.rank_stabilized else self.lora_rank)
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #778d3d29
+# %% ../../nbs/3_posttraining/20_lora.ipynb #76c3a5f4
 class LowRank(nn.Module):
     """A change of a matrix that is the product of two thin ones: scale · B·A (Hu et al. 2021, §4.1).
 
@@ -88,7 +88,7 @@ class LowRank(nn.Module):
         "The large matrix, for whoever wants to add it to the weight."
         return self.config.scale * self.B @ self.A
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #7e9d0b39
+# %% ../../nbs/3_posttraining/20_lora.ipynb #8e9d0b5e
 class LoraLinear(nn.Module):
     """A frozen linear, and changes beside it: adapters by name, at most one of them in use (Hu et al. 2021, §4.1).
 
@@ -177,7 +177,7 @@ class LoraLinear(nn.Module):
         self.base.weight.copy_(self.kept)
         self.kept, self.is_merged = None, False
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #7914e220
+# %% ../../nbs/3_posttraining/20_lora.ipynb #5c6d96d9
 class OwnCopy(nn.Module):
     "A module that is trained whole, and of which every adapter has a copy of its own: a fresh classifier, for example."
 
@@ -222,7 +222,7 @@ class OwnCopy(nn.Module):
         "The base gets its place back."
         self.is_merged = False
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #cf6f2e1e
+# %% ../../nbs/3_posttraining/20_lora.ipynb #c8338a84
 class TrainableShare(NamedTuple):
     "How many numbers of a model are trained; it prints as a sentence."
 
@@ -246,7 +246,7 @@ def trainable_share(model: nn.Module) -> TrainableShare:
                  if not isinstance(getattr(linear, "weight", None), nn.Parameter))
     return TrainableShare(sum(p.numel() for p in parameters if p.requires_grad), packed + sum(p.numel() for p in parameters))
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #8bbb9bb2
+# %% ../../nbs/3_posttraining/20_lora.ipynb #eda649d7
 def _adapted(model: nn.Module) -> list[LoraLinear | OwnCopy]:
     return [module for module in model.modules() if has_adapters(module)]
 
@@ -284,7 +284,7 @@ def _nearest(wanted: str, names: list[str]) -> str:
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(names) or 'none, it has no adapters'}"
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #500c209b
+# %% ../../nbs/3_posttraining/20_lora.ipynb #43b69c36
 def find_targets(
     model: nn.Module,
     targets: tuple[str, ...],  # ends of names, as in `LoraConfig`
@@ -315,7 +315,7 @@ def block_targets(
     ends = tuple(dict.fromkeys(re.sub(r".*\.\d+\.", "", name) for name in names))
     return ends if find_targets(model, ends) == names else tuple(names)
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #72398a71
+# %% ../../nbs/3_posttraining/20_lora.ipynb #6b82ea4a
 def _wrapped(model: nn.Module, path: str, kind: type) -> LoraLinear | OwnCopy:
     "The wrapper at a path; a new one around what is there if there is none yet."
     module = model.get_submodule(path)
@@ -369,7 +369,7 @@ def add_lora(
         _wrapped(model, path, OwnCopy).add(name)
     return use_adapter(model, name)
 
-# %% ../../nbs/3_posttraining/20_lora.ipynb #2eafeb1d
+# %% ../../nbs/3_posttraining/20_lora.ipynb #9fbf1e26
 def merge(model: nn.Module) -> None:
     """Add the adapter in use to the weights: the same answers without the extra products. A copy of each changed weight is kept.
 
