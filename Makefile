@@ -25,7 +25,7 @@ lab: setup  ## open JupyterLab on the lessons
 	@exec $(JUPYTER) --LabApp.default_url=/lab/tree/nbs
 
 test: setup check lint  ## everything that CI runs: the checks below, the package's tests, every notebook
-	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup </dev/null
+	@MICROBERT_DRAWS=8 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup </dev/null
 
 torture: setup  ## the kill, resume and corruption tests whole; `make test` runs a small sample of them
 	@MICROBERT_TORTURE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 tests/test_run.py tests/test_checkpoints.py tests/test_cache.py </dev/null

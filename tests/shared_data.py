@@ -1,4 +1,4 @@
-"""The data for development that lies beside a checkout, where there is any: `MICROBERT_SHARED`, or `../shared/data`."""
+"""Real data that lies beside the checkout, for tests: never a part of the repository."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,8 @@ from microbert_course.paths import course_root
 
 
 def shared(path: str) -> Path:
-    "A file of it; a test that needs one which is not there is skipped."
+    "A file of the folder $MICROBERT_SHARED, else ../shared/data beside the checkout; without it the test is skipped."
     folder = Path(os.environ.get("MICROBERT_SHARED") or course_root().parent / "shared" / "data")
     if not (folder / path).is_file():
-        pytest.skip(f"{path} is not in {folder}: set MICROBERT_SHARED to the folder with the development data")
+        pytest.skip(f"there is no {path} in {folder}: this test runs on real data, in the folder that MICROBERT_SHARED names")
     return folder / path

@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -41,12 +42,17 @@ def reached(source: str) -> set[str]:
     return found
 
 
+@cache
+def reached_by(notebook: Path) -> set[str]:
+    "All that the code of a lesson imports, directly or not."
+    return set().union(*(reached(cell["source"]) for cell in read_notebook(notebook)["cells"] if is_code(cell)))
+
+
 def users(exercise) -> list:
     "The later lessons whose code can reach what the exercise builds; all others cannot notice the difference."
     module = f"microbert_course.{exercise.check.builds.rpartition('.')[0]}"
-    later = [lesson for lesson in lessons() if not lesson.number.isdigit() or lesson.number > exercise.lesson[:2]]
-    return [lesson for lesson in later
-            if any(module in reached(cell["source"]) for cell in read_notebook(lesson.path)["cells"] if is_code(cell))]
+    return [lesson for lesson in lessons()
+            if (not lesson.number.isdigit() or lesson.number > exercise.lesson[:2]) and module in reached_by(lesson.path)]
 
 
 def adopt_solutions(chosen, work, monkeypatch):
@@ -63,15 +69,6 @@ def numbers_that_moved(lesson, folder, monkeypatch) -> list[str]:
     return outside(read_bands(course_root()), lesson.path.stem, report.profile, report.about, report.results)
 
 
-@pytest.mark.notebook
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.path.stem)
-def test_the_course_runs_on_all_answers_at_once(lesson, tmp_path, monkeypatch):
-    adopt_solutions(BUILDS, tmp_path / "work", monkeypatch)
-    assert set(adopted_files()) == {exercise.check.builds for exercise in BUILDS}
-    assert numbers_that_moved(lesson, tmp_path, monkeypatch) == []
-
-
 def chosen_and_lesson() -> list[tuple]:  # (exercises, lesson)
     "Each answer alone under every later lesson that can reach it; by default, those together that a lesson is the first to reach."
     if WHOLE:
@@ -81,6 +78,21 @@ def chosen_and_lesson() -> list[tuple]:  # (exercises, lesson)
         for lesson in users(exercise)[:1]:
             first.setdefault(lesson.path.stem, ([], lesson))[0].append(exercise)
     return list(first.values())
+
+
+def under_all_answers() -> list:
+    "Every lesson; by default, those that no answer alone is tried under."
+    tried = [] if WHOLE else [lesson for _, lesson in chosen_and_lesson()]
+    return [lesson for lesson in lessons() if lesson not in tried]
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lesson", under_all_answers(), ids=lambda lesson: lesson.path.stem)
+def test_the_course_runs_on_all_answers_at_once(lesson, tmp_path, monkeypatch):
+    adopt_solutions(BUILDS, tmp_path / "work", monkeypatch)
+    assert set(adopted_files()) == {exercise.check.builds for exercise in BUILDS}
+    assert numbers_that_moved(lesson, tmp_path, monkeypatch) == []
 
 
 @pytest.mark.notebook

@@ -7,10 +7,13 @@ import tyro
 
 from microbert_course.cli.answer import answer
 from microbert_course.cli.cache import Cache
+from microbert_course.cli.data import Data
 from microbert_course.cli.doctor import Doctor
+from microbert_course.cli.evaluation import Evaluate
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.finetuning import Classify, Finetune
+from microbert_course.cli.generation import Chat, Generate
 from microbert_course.cli.grading import Grade
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
@@ -40,7 +43,11 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Finetune, tyro.conf.subcommand("finetune")]
         | Annotated[Classify, tyro.conf.subcommand("classify")]
+        | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Lora, tyro.conf.subcommand("lora")]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Chat, tyro.conf.subcommand("chat")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]

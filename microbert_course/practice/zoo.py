@@ -32,9 +32,12 @@ class Trial:
     """CPU seconds of one check, 95th percentile."""
 
 
-def try_check(check: Check) -> Trial:
+def try_check(
+    check: Check,
+    draws: int = SEEDS,  # of inputs for each right answer
+) -> Trial:
     "Judge all of a check's own answers, with several seeds."
-    answers = [(f"right answer {number}", answer, None, SEEDS) for number, answer in enumerate(check.right)]
+    answers = [(f"right answer {number}", answer, None, draws) for number, answer in enumerate(check.right)]
     answers += [(f"wrong answer {number}", wrong.answer, wrong.says, SEEDS_WRONG) for number, wrong in enumerate(check.wrong)]
     refused, credited, unnamed, seconds = [], [], [], []
     for name, answer, says, seeds in answers:
@@ -49,7 +52,7 @@ def try_check(check: Check) -> Trial:
                 credited.append(f"{line}, though: {says}")
             elif says is not None and verdict.headline != says:
                 unnamed.append(f"{line}, though: {says}")
-    return Trial(tuple(refused), tuple(credited), tuple(unnamed), SEEDS * len(check.right), SEEDS_WRONG * len(check.wrong),
+    return Trial(tuple(refused), tuple(credited), tuple(unnamed), draws * len(check.right), SEEDS_WRONG * len(check.wrong),
                  statistics.quantiles(seconds, n=20)[-1])
 
 
