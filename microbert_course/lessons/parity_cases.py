@@ -27,12 +27,11 @@ from transformers import (
     BertModel,
     DataCollatorWithFlattening,
     DeepseekV2Config,
-    LlamaConfig,
-    MixtralConfig,
-    MixtralForCausalLM,
     DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
     SwitchTransformersConfig,
@@ -86,7 +85,12 @@ from microbert_course.models.bert import (
     bert_block,
     mean_pool,
 )
-from microbert_course.models.checkpoints import encoder_weight_names, to_transformers_config, weight_names
+from microbert_course.models.checkpoints import (
+    encoder_weight_names,
+    to_transformers_config,
+    to_transformers_weights,
+    weight_names,
+)
 from microbert_course.models.experts import (
     ExpertsFeedForward,
     Router,
@@ -97,27 +101,6 @@ from microbert_course.models.experts import (
     upcycle_model,
     z_loss,
 )
-from microbert_course.models.gpt import GptConfig, GptForCausalLM
-from microbert_course.models.gpt_folders import llama_weight_names
-from microbert_course.models.checkpoints import (
-    encoder_weight_names,
-    to_transformers_config,
-    to_transformers_weights,
-    weight_names,
-)
-from microbert_course.models.gpt import GptConfig, GptForCausalLM
-from microbert_course.models.gpt_folders import to_llama_config
-from microbert_course.models.lora import (
-    LoraConfig,
-    LoraLinear,
-    add_lora,
-    merge,
-    remove_lora,
-    trainable_share,
-    unmerge,
-    use_adapter,
-)
-from microbert_course.models.lora_folders import adapter_tensors, weight_names_of
 from microbert_course.models.gpt import (
     GptConfig,
     GptForCausalLM,
@@ -133,6 +116,17 @@ from microbert_course.models.gpt import (
     penalise_repetition,
 )
 from microbert_course.models.gpt_folders import llama_weight_names, to_llama_config
+from microbert_course.models.lora import (
+    LoraConfig,
+    LoraLinear,
+    add_lora,
+    merge,
+    remove_lora,
+    trainable_share,
+    unmerge,
+    use_adapter,
+)
+from microbert_course.models.lora_folders import adapter_tensors, weight_names_of
 from microbert_course.models.modern import (
     GatedFeedForward,
     ModernAttention,
