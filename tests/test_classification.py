@@ -43,6 +43,7 @@ from microbert_course.posttraining.classification import (
     read_rows_once,
     save_sft_model,
     score,
+    set_dropout,
     shares_right,
     train_only,
     train_sft_model_selective,
@@ -188,6 +189,18 @@ def test_a_frozen_block_keeps_nothing_for_a_way_back():
         assert hidden_states.requires_grad == (layers != "classifier")
     assert kept[0] == 0 < kept[1] < kept[2] < kept[3]
     assert 1.6 * kept[1] < kept[2] < 2 * kept[1]  # a whole block more; of the last one only the first token is worked on
+
+
+def test_dropout_is_set_everywhere_and_saved(tmp_path):
+    "Without it training mode changes nothing; with half of everything dropped it changes all, and transformers reads the share."
+    model = set_dropout(fresh(), 0.0)
+    ids, mask, _ = some_rows().batch(np.arange(13)).tensors("cpu")
+    torch.testing.assert_close(model.train()(ids, mask), model.eval()(ids, mask), atol=0, rtol=0)
+    set_dropout(model, 0.5).save_pretrained(tmp_path)
+    assert not torch.allclose(model.train()(ids, mask), model(ids, mask))
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.hidden_dropout_prob == 0.5
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.5}
+    assert {block.attention.sublayer.dropout for block in model.bert.blocks} == {0.5}
 
 
 def test_layers_that_are_not_there_are_refused():

@@ -248,7 +248,7 @@ EXEMPT = {
     **parity_cases.EXEMPT,
     "posttraining.classification.LAYERS": "a constant",
     **{f"posttraining.classification.{name}": "reads, scores, trains or shows with pieces that have cases: tests/test_classification.py" for name in (
-        "read_rows_once", "predict", "score", "shares_right", "train_only", "num_trained", "classification", "FinetuneResult",
+        "read_rows_once", "predict", "score", "shares_right", "train_only", "set_dropout", "num_trained", "classification", "FinetuneResult",
         "train_sft_model_selective", "compare_layers", "peak_bytes", "plot_layers", "plot_confusion", "save_sft_model", "load_sft_model")},
     "posttraining.classification.classify": "compared with transformers' pipeline in tests/test_classification.py",
     "posttraining.evaluation.Interval": "holds three numbers",
