@@ -90,7 +90,7 @@ class GrpoConfig(TrainConfig):
     format_weight: float = 0.1  # of a right form; a right answer earns 1
     # what is learned from
     batch_size: int = 1_024  # completions an update
-    num_steps: int = 300  # updates
+    num_steps: int = 400  # updates
     # how it is learned
     learning_rate: float = 2e-3  # at its peak
     warmup_steps: int = 10  # updates until the rate peaks
