@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.posttraining.classification import (
     LAYERS,
     ClassificationLoss,
+    FinetuneResult,
     HeadLoss,
     MicroBertForSequenceClassification,
     balanced_weights,
+    block_at_first,
     classification,
     classify,
     compare_layers,
@@ -37,6 +40,7 @@ from microbert_course.posttraining.classification import (
     plot_confusion,
     plot_layers,
     predict,
+    read_rows_once,
     save_sft_model,
     score,
     shares_right,
@@ -179,11 +183,11 @@ def test_a_frozen_block_keeps_nothing_for_a_way_back():
         train_only(model, layers)
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor):
-            hidden_states = model.bert(ids, mask)
+            hidden_states = model.read(ids, mask)
         kept.append(sum(sizes))
         assert hidden_states.requires_grad == (layers != "classifier")
     assert kept[0] == 0 < kept[1] < kept[2] < kept[3]
-    assert kept[2] == pytest.approx(1.5 * kept[1], rel=0.01)
+    assert 1.6 * kept[1] < kept[2] < 2 * kept[1]  # a whole block more; of the last one only the first token is worked on
 
 
 def test_layers_that_are_not_there_are_refused():
@@ -208,6 +212,27 @@ def test_the_head_on_cached_features_is_the_whole_model():
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert right == right_too
     torch.testing.assert_close(predict(model, rows), model.eval()(ids, mask), atol=1e-5, rtol=0)
+
+
+def test_rows_are_read_long_ones_first_and_answered_in_their_order():
+    rows, seen = some_rows(70), []
+
+    def answer(input_ids, mask):
+        seen.append(input_ids.shape)
+        return input_ids.float().sum(1, keepdim=True)
+
+    assert read_rows_once(answer, rows)[:, 0].tolist() == rows.ids.astype(float).sum(1).tolist()
+    assert [shape[0] for shape in seen] == [64, 6] and seen[0][1] > seen[1][1]
+
+
+def test_the_first_token_alone_leaves_the_last_block():
+    model = fresh()
+    ids, mask, _ = some_rows().batch(np.arange(13)).tensors("cpu")
+    states = model.bert.hidden_states(ids, mask)
+    torch.testing.assert_close(block_at_first(model.bert.blocks[-1], states[-2], mask), states[-1][:, :1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.read(ids, mask), model.bert(ids, mask)[:, :1], atol=1e-5, rtol=0)
+    whole = model.bert.hidden_states(ids[:, :3])  # without padding
+    torch.testing.assert_close(block_at_first(model.bert.blocks[-1], whole[-2]), whole[-1][:, :1], atol=1e-5, rtol=0)
 
 
 # --- the loss and the scores
@@ -247,11 +272,24 @@ def test_scores_are_those_of_eval_mode_and_of_every_text_once():
     assert cached == {**found, "loss": pytest.approx(found["loss"], abs=1e-5)}
 
 
+def test_two_processes_share_the_texts_and_add_up():
+    "Each reads every second batch; the totals of both are the whole."
+    model, rows = fresh(), some_rows(70)
+    batches = [rows.batch(part) for part in rows.by_length(16)]
+    alone, parts = score(ClassificationLoss(model), batches), []
+    for rank in (0, 1):
+        share = SimpleNamespace(process_index=rank, num_processes=2, device="cpu", reduce=lambda totals: parts.append(totals) or totals)
+        score(ClassificationLoss(model), batches, share)
+    assert (parts[0][:-1] + parts[1][:-1]).tolist() == np.ravel(alone["confusion"]).tolist() and 0 < parts[0][:-1].sum() < 70
+    assert ((parts[0] + parts[1])[-1] / 70).item() == pytest.approx(alone["loss"])
+
+
 # --- runs
 
 def test_a_run_learns_saves_its_best_state_and_says_what_it_is(run, films):
-    assert run.best["accuracy"] >= 0.95 and np.sum(run.best["confusion"]) == 60
+    assert isinstance(run, FinetuneResult) and run.best["accuracy"] >= 0.95 and np.sum(run.best["confusion"]) == 60
     model, tokenizer = load_sft_model(run.folder)
+    assert (tokenizer.model_max_length, tokenizer.truncation_side) == (16, "left")
     assert shares_right(confusion_matrix(torch.from_numpy(films[1].validation.labels), predict(model, films[1].validation).argmax(1), 2))["accuracy"] == \
         run.best["accuracy"]
     about = json.loads((run.folder / "training.json").read_text())
@@ -320,7 +358,11 @@ def test_patience_ends_a_run_early_and_its_answer_is_the_best_state(films, tmp_p
     config = replace(films[0], num_epochs=8, learning_rate=0.3, patience=2, max_grad_norm=100.0)
     result = train_sft_model_selective(config, tmp_path / "run", data=films[1], progress=False)
     looks = [look["accuracy"] for look in result.history["validation"]]
-    assert len(looks) < 8 and looks.index(max(looks)) == len(looks) - 3 and result.best["accuracy"] == max(looks)
+    best = looks.index(max(looks))
+    assert len(looks) < 8 and best == len(looks) - 3 and result.best == result.history["validation"][best]
+    kept, last = (MicroBertForSequenceClassification.from_pretrained(folder).state_dict() for folder in (result.folder / "best", result.folder))
+    assert all(torch.equal(weight, kept[name]) for name, weight in result.model.state_dict().items())
+    assert any(not torch.equal(weight, kept[name]) for name, weight in last.items())
 
 
 def test_balanced_runs_are_weighed_and_judged_by_balanced_accuracy(films):
@@ -333,8 +375,11 @@ def test_balanced_runs_are_weighed_and_judged_by_balanced_accuracy(films):
 
 
 def test_a_model_that_reads_less_than_asked_is_refused(films, tmp_path):
+    long = replace(films[1], train=LabelledRows(np.full((4, 64), 7, dtype=np.uint16), np.array([0, 1, 0, 1])))
     with pytest.raises(CourseError, match="max_seq_len is 64 and the model in .* reads 20 tokens"):
-        train_sft_model_selective(replace(films[0], max_seq_len=64), tmp_path / "run", data=films[1], progress=False)
+        train_sft_model_selective(replace(films[0], max_seq_len=64), tmp_path / "run", data=long, progress=False)
+    with pytest.raises(CourseError, match="the rows have 16 tokens and max_seq_len is 12"):
+        train_sft_model_selective(replace(films[0], max_seq_len=12), tmp_path / "run", data=films[1], progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,24 +7,28 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from microbert_course.data.weights import WEIGHTS, find_weights
+from microbert_course.data.weights import find_weights
 from microbert_course.errors import CourseError
 from microbert_course.models.checkpoints import to_transformers_weights
+from microbert_course.models.gguf_files import GgufFile, read_gguf
 from microbert_course.models.gpt import (
     GPT_SHAPES,
+    Gpt,
     GptConfig,
     GptForCausalLM,
     GroupedQueryAttention,
     KeyValueCache,
+    LayerCache,
     choose_token,
     generate,
+    gpt_block,
     grouped_attention,
     keep_top_k,
     keep_top_p,
@@ -38,10 +42,10 @@ from microbert_course.models.gpt_folders import (
     llama_rows,
     llama_weight_names,
     load_decoder,
-    read_gguf,
     to_llama_config,
 )
-from microbert_course.models.modern import RotaryPositions
+from microbert_course.models.modern import GatedFeedForward, RMSNorm, RotaryPositions
+from microbert_course.models.transformer import PreNorm, TransformerBlock
 from microbert_course.training.loop import MaskedLMLoss
 
 CONFIG = GptConfig(vocab_size=40, hidden_size=24, num_layers=3, num_heads=6, num_kv_heads=2, intermediate_size=20, max_seq_len=48, eos_token_id=3)
@@ -171,12 +175,43 @@ def test_a_cache_in_pieces_of_any_size_equals_one_reading():
         model(input_ids[:, :1], cache=cache)
 
 
+def test_a_cache_takes_its_memory_once_and_its_copies_are_their_own():
+    torch.manual_seed(0)
+    cache, key = LayerCache(room=9), torch.randn(2, 3, 4, 5)
+    cache.extend(key, -key)
+    taken = cache.keys.data_ptr()
+    keys, values = cache.extend(key[:, :, :1], key[:, :, :1])
+    assert keys.shape == (2, 3, 5, 5) and cache.keys.data_ptr() == taken and cache.keys.shape == (2, 3, 9, 5)
+    torch.testing.assert_close(values[:, :, :4], -key)
+    copy = cache.repeated(times=3, room=6)
+    assert copy.keys.shape == (6, 3, 6, 5) and copy.num_seen == 5
+    torch.testing.assert_close(copy.keys[:, :, :5], keys.repeat_interleave(3, dim=0))
+    copy.extend(torch.zeros(6, 3, 1, 5), torch.zeros(6, 3, 1, 5))
+    assert cache.num_seen == 5
+
+
+def test_the_block_is_composed_of_the_courses_parts():
+    block = gpt_block(CONFIG)
+    assert isinstance(block, TransformerBlock) and isinstance(block.attention, PreNorm) and isinstance(block.feed_forward, PreNorm)
+    parts = (block.attention.sublayer, block.attention.sublayer.positions, block.attention.norm, block.feed_forward.sublayer)
+    assert [type(part) for part in parts] == [GroupedQueryAttention, RotaryPositions, RMSNorm, GatedFeedForward]
+    assert not [name for name, _ in Gpt(CONFIG).named_parameters() if name.endswith("bias")]
+
+
+def test_branches_begin_smaller_the_more_of_them_are_added_up():
+    torch.manual_seed(0)
+    model = GptForCausalLM(replace(CONFIG, hidden_size=96, intermediate_size=96, num_layers=8))
+    for block in model.gpt.blocks:
+        for last, first in ((block.attention.sublayer.out, block.attention.sublayer.qkv), (block.feed_forward.sublayer.down, block.feed_forward.sublayer.gate_and_up)):
+            assert first.weight.std().item() == pytest.approx(0.02, rel=0.1) and last.weight.std().item() == pytest.approx(0.005, rel=0.1)
+
+
 def test_samples_of_a_prompt_read_it_once(monkeypatch):
     model, input_ids, read = make_model(), make_ids(2, 5), []
     real = model.gpt.forward
-    monkeypatch.setattr(model.gpt, "forward", lambda ids, *rest, **more: read.append(tuple(ids.shape)) or real(ids, *rest, **more))
+    monkeypatch.setattr(model.gpt, "forward", lambda ids, *rest, **more: read.append((*ids.shape, torch.is_grad_enabled())) or real(ids, *rest, **more))
     found = generate(model, input_ids, max_new_tokens=4, num_samples=3, eos_token_id=-1, generator=torch.Generator().manual_seed(0))
-    assert read == [(2, 5), (6, 1), (6, 1), (6, 1)]
+    assert read == [(2, 5, False), *[(6, 1, False)] * 3]
     assert torch.equal(found[:, :5], input_ids.repeat_interleave(3, dim=0))
     monkeypatch.undo()
     apart = generate(model, input_ids.repeat_interleave(3, dim=0), max_new_tokens=4, eos_token_id=-1, generator=torch.Generator().manual_seed(0))
@@ -186,7 +221,8 @@ def test_samples_of_a_prompt_read_it_once(monkeypatch):
 def test_left_padding_changes_no_continuation():
     model = make_model()
     rows = [make_ids(1, seq, seed=seq) for seq in (2, 7, 5)]
-    padded = torch.cat([F.pad(row, (7 - row.size(1), 0)) for row in rows])
+    favourite = int(model(rows[0])[0, -1].argmax())  # as padding it must not count as said
+    padded = torch.cat([F.pad(row, (7 - row.size(1), 0), value=favourite) for row in rows])
     mask = torch.cat([F.pad(torch.ones_like(row), (7 - row.size(1), 0)) for row in rows])
     together = generate(model, padded, mask, 20, temperature=0, repetition_penalty=1.2, eos_token_id=-1)[:, 7:]
     alone = torch.cat([generate(model, row, None, 20, temperature=0, repetition_penalty=1.2, eos_token_id=-1)[:, -20:] for row in rows])
@@ -373,14 +409,14 @@ def test_missing_folders_and_files_are_named(tmp_path):
 
 # GGUF files
 
-def write_gguf(path, model, architecture="llama"):
+def write_gguf(path, model, architecture="llama", num_layers=None):
     "A small GGUF file as llama.cpp's converter writes them: rows of queries and keys as neighbours, matrices as Q8_0."
     import gguf
     from tokenizers import pre_tokenizers
 
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
-    for name, value in (("vocab_size", config.vocab_size), ("embedding_length", config.hidden_size), ("block_count", config.num_layers),
+    for name, value in (("vocab_size", config.vocab_size), ("embedding_length", config.hidden_size), ("block_count", num_layers or config.num_layers),
                         ("attention.head_count", config.num_heads), ("attention.head_count_kv", config.num_kv_heads),
                         ("feed_forward_length", config.intermediate_size), ("context_length", config.max_seq_len)):
         writer.add_uint32(f"{architecture}.{name}", value)
@@ -457,13 +493,31 @@ def test_a_gguf_file_gives_the_logits_that_transformers_reads_from_it(gguf_file)
         torch.testing.assert_close(read_gguf(gguf_file)[0](input_ids), theirs(input_ids=input_ids).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_a_gguf_tokenizer_spells_as_the_one_that_transformers_reads(gguf_file):
+    theirs, ours = AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name), read_gguf(gguf_file)[1]
+    for text in ("the th  12,345\n\n thin", "é ü 中文 🙂", "a<|endoftext|>the"):
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+        assert ours.decode(ours(text)["input_ids"]) == text
+
+
 def test_a_gguf_file_cut_short_anywhere_is_refused_with_a_sentence(gguf_file, tmp_path):
     content = gguf_file.read_bytes()
     cut = tmp_path / "cut.gguf"
-    for length in (3, 10, 30, 500, 5_000, len(content) // 2, len(content) - 40):
+    for length in (0, 3, 10, 30, 500, 5_000, len(content) // 2, len(content) - 40):
         cut.write_bytes(content[:length])
-        with pytest.raises(CourseError, match="is no GGUF file|is cut short or damaged"):
+        with pytest.raises(CourseError, match="is no GGUF file|is cut short"):
             read_gguf(cut)
+
+
+def test_a_gguf_head_is_what_the_package_reads(gguf_file):
+    import gguf
+
+    ours, theirs = GgufFile(gguf_file), gguf.GGUFReader(gguf_file)
+    assert {name: field.contents() for name, field in theirs.fields.items() if not name.startswith("GGUF.")} == ours.fields
+    for tensor in theirs.tensors:
+        expected = torch.tensor(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+        assert torch.equal(ours.read(tensor.name), expected)
+    assert len(theirs.tensors) == len(ours.tensors)
 
 
 def test_what_is_no_gguf_file_of_a_llama_is_refused_with_a_sentence(tmp_path):
@@ -474,9 +528,22 @@ def test_what_is_no_gguf_file_of_a_llama_is_refused_with_a_sentence(tmp_path):
     other.write_text("not a model")
     with pytest.raises(CourseError, match="is no GGUF file \\(it begins with b'not '\\)"):
         read_gguf(other)
+    with pytest.raises(CourseError, match="holds the tensor 'blk.1[a-z_.]*', for which a decoder of the course has no place"):
+        write_gguf(other, make_model(GGUF_CONFIG), num_layers=1)
+        read_gguf(other)
+    with pytest.raises(CourseError, match="has no tensor 'blk.2.attn_norm.weight'"):
+        write_gguf(other, make_model(GGUF_CONFIG), num_layers=3)
+        read_gguf(other)
     write_gguf(other, make_model(GGUF_CONFIG), architecture="mamba")
     with pytest.raises(CourseError, match="architecture 'mamba' where a decoder of the course has 'llama'"):
         read_gguf(other)
+
+
+SPELLED = {
+    "The film isn't bad: 12,345 people\n\n  saw it.": [504, 4771, 3247, 982, 3309, 42, 216, 33, 34, 28, 35, 36, 37, 701, 8866, 3680, 357, 30],
+    "é ü 中文 🙂": [2756, 5549, 137, 216, 28589, 29184, 47526],
+    "<|im_start|>user\nHi<|im_end|>": [1, 4093, 198, 26843, 2],
+}
 
 
 @pytest.fixture(scope="module")
@@ -503,12 +570,11 @@ def test_smollm2_continues_as_transformers_does_on_the_same_weights(smollm2):
 
 
 def test_smollm2s_tokenizer_spells_as_the_one_that_transformers_reads(smollm2):
-    from transformers import AutoTokenizer
-
-    theirs = AutoTokenizer.from_pretrained(find_weights("smollm2"), gguf_file=next(iter(WEIGHTS["smollm2"].files)))
-    texts = ["The film isn't bad: 12,345 people\n\n  saw it.", "é ü 中文 🙂", "<|im_start|>user\nHi<|im_end|>"]
-    for text in texts:
-        assert smollm2[1](text)["input_ids"] == theirs(text)["input_ids"], text
-        assert smollm2[1].decode(smollm2[1](text)["input_ids"]) == text
-    message = [{"role": "user", "content": "Hi"}]
-    assert smollm2[1].apply_chat_template(message, tokenize=False, add_generation_prompt=True) == theirs.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    "The ids are those of AutoTokenizer.from_pretrained(folder, gguf_file=name), which takes four seconds to open it."
+    tokenizer = smollm2[1]
+    for text, ids in SPELLED.items():
+        assert tokenizer(text)["input_ids"] == ids, text
+        assert tokenizer.decode(ids) == text
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True)
+    assert prompt.startswith("<|im_start|>system\n") and prompt.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side) == ("<|im_end|>", "<|im_end|>", "left")

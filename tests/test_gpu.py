@@ -116,3 +116,19 @@ def test_two_gpus_are_one_large_batch_and_go_on_to_the_bit(tmp_path, config):
     histories = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("run", "two")]
     assert histories[0] == histories[1]
     shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_graphed_step_continues_as_an_eager_one(monkeypatch):
+    "Prompts padded on the left, several samples of each: the same tokens, whether Python launches each kernel or not."
+    from microbert_course.models import gpt
+
+    torch.manual_seed(0)
+    model = gpt.GptForCausalLM(gpt.GptConfig(97, hidden_size=64, num_layers=3, num_heads=4, num_kv_heads=2, intermediate_size=96, max_seq_len=64)).cuda()
+    input_ids = torch.randint(1, 97, (3, 9), device="cuda")
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[0, :4] = 0
+    settings = dict(max_new_tokens=40, temperature=0.0, num_samples=2, eos_token_id=-1)
+    graphed = gpt.generate(model, input_ids, attention_mask, **settings)
+    monkeypatch.setattr(gpt, "_WORTH_A_GRAPH", 10**6)
+    assert torch.equal(graphed, gpt.generate(model, input_ids, attention_mask, **settings))

@@ -5,6 +5,7 @@ import json
 import lzma
 
 import pytest
+from shared_data import shared
 
 from microbert_course.data.labelled import load_labelled, read_labelled, without_copies
 from microbert_course.data.sources import DataError, load
@@ -133,3 +134,18 @@ def test_a_held_out_text_is_taken_out_of_the_training_texts(tmp_path):
     held_out.texts[0] = "ONE fine, film!"  # case and marks make no other text
     train, num_copies = without_copies(rows, held_out)
     assert (train.texts, train.labels, num_copies) == (["two hours lost", "three cheers"], [0, 1], 1)
+
+
+@pytest.mark.parametrize(("path", "num_rows", "names"), [
+    ("imdb/imdb_test_dev5k.jsonl.xz", 5_000, ("0", "1")), ("finance/phrasebank.jsonl.gz", 3_901, ("negative", "neutral", "positive")),
+    ("news/ag_news_test_dev.jsonl.gz", 6_057, ("Business", "Sci/Tech", "Sports", "World")), ("glue/sst2_dev.jsonl.gz", 693, ("0", "1")),
+])
+def test_published_sets_are_read_as_they_come(path, num_rows, names):
+    rows = read_labelled(shared(path))
+    assert (len(rows), rows.names) == (num_rows, names)
+
+
+def test_the_imdb_test_reviews_are_no_training_reviews():
+    test, (train, _) = read_labelled(shared("imdb/imdb_test_dev5k.jsonl.xz"), ("neg", "pos")), load_labelled("imdb")
+    assert test.counts == {"neg": 2_500, "pos": 2_500}
+    assert without_copies(train, test)[1] <= 5

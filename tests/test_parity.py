@@ -1,4 +1,4 @@
-"Every exported piece of parts 1 and 2 agrees with its outside reference on fresh random inputs, or says why there is none."
+"Every exported piece agrees with its outside reference on fresh random inputs, or says why there is none."
 
 import importlib
 import random
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, as_html, differences, measure, relative
-from microbert_course.lessons.parity_cases import CASES, EXEMPT
+from microbert_course.lessons.parity_posttraining import CASES, EXEMPT
 from microbert_course.lessons.public_names import exported_modules
 from microbert_course.paths import course_root
 
@@ -24,9 +24,9 @@ def test_a_piece_agrees_with_its_reference(case):
 
 
 def exported() -> set[str]:
-    "What the lessons of parts 1 and 2 export, named below the package."
+    "What the lessons export, named below the package."
     return {f"{module.name.partition('.')[2]}.{name}" for module in exported_modules(course_root(), "microbert_course")
-            if int(module.lesson) < 17 for name in module.exports()}
+            for name in module.exports()}
 
 
 def test_every_exported_name_has_a_reference_or_a_reason():

@@ -9,12 +9,15 @@ from microbert_course.cli.answer import answer
 from microbert_course.cli.cache import Cache
 from microbert_course.cli.data import Data
 from microbert_course.cli.doctor import Doctor
+from microbert_course.cli.evaluation import Evaluate
 from microbert_course.cli.exercise import Adopt, Exercise
 from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.finetuning import Classify, Finetune
+from microbert_course.cli.generation import Chat, Generate
 from microbert_course.cli.grading import Grade
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
+from microbert_course.cli.lora import Lora
 from microbert_course.cli.models import FillMask
 from microbert_course.cli.planning import Plan
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts, with_preset_first
@@ -41,6 +44,10 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Finetune, tyro.conf.subcommand("finetune")]
         | Annotated[Classify, tyro.conf.subcommand("classify")]
         | Annotated[Data, tyro.conf.subcommand("data")]
+        | Annotated[Lora, tyro.conf.subcommand("lora")]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Chat, tyro.conf.subcommand("chat")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]

@@ -129,7 +129,7 @@ def measure(
 ) -> list[Row]:
     "Draw and compare; a row for each case and number format."
     if cases is None:
-        from microbert_course.lessons.parity_cases import CASES as cases
+        from microbert_course.lessons.parity_posttraining import CASES as cases
     rows = []
     for case in cases:
         for dtype, tolerance in case.tolerance.items():

@@ -1,4 +1,4 @@
-"""What the pieces of parts 1 and 2 are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
+"""What the exported pieces are compared with, as data; parity.py measures. A new piece is one function and one line in CASES.
 
 Every name that a lesson exports is in a case or in EXEMPT, with the reason; tests/test_parity.py sees to it."""
 
@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig as PeftConfig
+from peft import get_peft_model, inject_adapter_in_model
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from torch import nn
@@ -24,20 +26,38 @@ from transformers import (
     BertForMaskedLM,
     BertModel,
     DataCollatorWithFlattening,
+    DeepseekV2Config,
+    DynamicCache,
     LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    SwitchTransformersConfig,
     get_cosine_schedule_with_warmup,
     get_linear_schedule_with_warmup,
 )
 from transformers.activations import ACT2FN
+from transformers.generation.logits_process import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertLMPredictionHead
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaMLP,
     LlamaRMSNorm,
     LlamaRotaryEmbedding,
     apply_rotary_pos_emb,
+)
+from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock, load_balancing_loss_func
+from transformers.models.switch_transformers.modeling_switch_transformers import (
+    SwitchTransformersSparseMLP,
+    router_z_loss_func,
 )
 
 from microbert_course import numpy_bert
@@ -65,7 +85,48 @@ from microbert_course.models.bert import (
     bert_block,
     mean_pool,
 )
-from microbert_course.models.checkpoints import encoder_weight_names, to_transformers_config, weight_names
+from microbert_course.models.checkpoints import (
+    encoder_weight_names,
+    to_transformers_config,
+    to_transformers_weights,
+    weight_names,
+)
+from microbert_course.models.experts import (
+    ExpertsFeedForward,
+    Router,
+    balance_loss,
+    expert_capacity,
+    expert_layers,
+    route,
+    upcycle_model,
+    z_loss,
+)
+from microbert_course.models.gpt import (
+    GptConfig,
+    GptForCausalLM,
+    GroupedQueryAttention,
+    KeyValueCache,
+    choose_token,
+    generate,
+    grouped_attention,
+    keep_top_k,
+    keep_top_p,
+    next_token_labels,
+    past_keys,
+    penalise_repetition,
+)
+from microbert_course.models.gpt_folders import llama_weight_names, to_llama_config
+from microbert_course.models.lora import (
+    LoraConfig,
+    LoraLinear,
+    add_lora,
+    merge,
+    remove_lora,
+    trainable_share,
+    unmerge,
+    use_adapter,
+)
+from microbert_course.models.lora_folders import adapter_tensors, weight_names_of
 from microbert_course.models.modern import (
     GatedFeedForward,
     ModernAttention,
@@ -177,7 +238,7 @@ def copy(pairs) -> None:
     with torch.no_grad():
         for ours, theirs in pairs:
             parts = theirs if isinstance(theirs, list) else [theirs]
-            for part, tensor in zip(ours.chunk(len(parts)), parts, strict=True):
+            for part, tensor in zip(ours.split([len(part) for part in parts]), parts, strict=True):
                 tensor.copy_(part)
 
 
@@ -993,14 +1054,301 @@ def modern_masked_lm(draw: Draw) -> Result:
     return differences(draw, [ours(**inputs)[is_real], ours(**inputs, predict_at=asked)], [logits[is_real], logits.flatten(0, 1)[asked]], pairs)
 
 
+# --- experts
+
+def eager(config):  # the plain loop over experts, without a warning
+    config._experts_implementation = "eager"
+    return config
+
+
+def fused(experts, names=("gate_and_up.weight", "down.weight")):  # our experts' weights as leaves for theirs, and stacked under theirs' two names
+    "Copies of each expert's matrices, and each kind of them in one tensor, as transformers keeps them."
+    copies = {name: [expert.get_parameter(name).detach().clone().requires_grad_() for expert in experts.values()] for name in names}
+    pairs = [(expert.get_parameter(name), leaf) for name in names for expert, leaf in zip(experts.values(), copies[name], strict=True)]
+    return pairs, {"experts.gate_up_proj": torch.stack(copies[names[0]]), "experts.down_proj": torch.stack(copies[names[1]])}
+
+
+def gated_experts(draw: Draw, hidden_size: int, num_experts: int, top_k: int, normalize: bool, shared_size: int = 0) -> ExpertsFeedForward:
+    intermediate_size = draw.size(1, 24)
+    experts = [without_biases(GatedFeedForward(hidden_size, intermediate_size, "swiglu")) for _ in range(num_experts)]
+    shared = without_biases(GatedFeedForward(hidden_size, shared_size * intermediate_size, "swiglu")) if shared_size else None
+    return draw.shake(ExpertsFeedForward(Router(hidden_size, num_experts, top_k, normalize), experts, shared))
+
+
+def mixtral_block(draw: Draw) -> Result:
+    hidden_size, num_experts = draw.size(2, 16), draw.size(2, 8)
+    ours = gated_experts(draw, hidden_size, num_experts, draw.size(1, num_experts), normalize=True)
+    config = MixtralConfig(hidden_size=hidden_size, intermediate_size=ours.experts["0"].down.in_features, num_attention_heads=1,
+                           num_local_experts=num_experts, num_experts_per_tok=ours.router.top_k)
+    theirs = MixtralSparseMoeBlock(eager(config)).to(draw.dtype)
+    pairs, weights = fused(ours.experts)
+    gate = ours.router.weight.detach().clone().requires_grad_()
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), hidden_size)
+    answer = torch.func.functional_call(theirs, {"gate.weight": gate, **weights}, (x,))
+    return differences(draw, [ours(x)], [answer], [(x, x), (ours.router.weight, gate), *pairs])
+
+
+def deepseek_block(draw: Draw) -> Result:
+    hidden_size, num_experts, num_shared = draw.size(2, 16), draw.size(2, 8), draw.size(1, 3)
+    ours = gated_experts(draw, hidden_size, num_experts, draw.size(1, num_experts), normalize=False, shared_size=num_shared)
+    config = DeepseekV2Config(hidden_size=hidden_size, moe_intermediate_size=ours.experts["0"].down.in_features, num_attention_heads=1,
+                              n_routed_experts=num_experts, num_experts_per_tok=ours.router.top_k, n_shared_experts=num_shared)
+    theirs = DeepseekV2Moe(eager(config)).to(draw.dtype)
+    pairs, weights = fused(ours.experts)
+    shared = theirs.shared_experts
+    others = [(ours.router.weight, theirs.gate.weight), (ours.shared.gate_and_up.weight, [shared.gate_proj.weight, shared.up_proj.weight]),
+              (ours.shared.down.weight, shared.down_proj.weight)]
+    copy(others)
+    x = draw.normal(draw.size(1, 4), draw.size(1, 17), hidden_size)
+    return differences(draw, [ours(x)], [torch.func.functional_call(theirs, weights, (x,))], [(x, x), *others, *pairs])
+
+
+def switch_block(draw: Draw) -> Result:
+    "One row, so that their seats, which are counted in each row, are ours."
+    hidden_size, intermediate_size, num_experts, num_tokens = draw.size(2, 16), draw.size(1, 24), draw.size(2, 6), draw.size(2, 30)
+    factor = draw.number(0.3, 1.5)
+    router = Router(hidden_size, num_experts, top_k=1, normalize=False)
+    ours = draw.shake(ExpertsFeedForward(router, [without_biases(FeedForward(hidden_size, intermediate_size)) for _ in range(num_experts)],
+                                         capacity_factor=factor))
+    config = SwitchTransformersConfig(d_model=hidden_size, d_ff=intermediate_size, num_experts=num_experts, dense_act_fn="gelu", dropout_rate=0.0,
+                                      expert_capacity=expert_capacity(num_tokens, num_experts, 1, factor))
+    theirs = SwitchTransformersSparseMLP(config).to(draw.dtype).eval()
+    theirs.router.dtype = draw.dtype  # its configuration knows no float64
+    pairs = [(router.weight, theirs.router.classifier.weight)]
+    for number, expert in ours.experts.items():
+        pairs += [(expert.up.weight, theirs.experts[f"expert_{number}"].wi.weight), (expert.down.weight, theirs.experts[f"expert_{number}"].wo.weight)]
+    copy(pairs)
+    x = draw.normal(1, num_tokens, hidden_size)
+    ours_answer, theirs_answer = ours(x), theirs(x)
+    asked = set(ours.routing.experts.flatten().tolist())  # theirs gives no gradient to the others
+    pairs = pairs[:1] + [pair for number in asked for pair in pairs[1 + 2 * number : 3 + 2 * number]]
+    return differences(draw, [ours_answer], [theirs_answer], [(x, x), *pairs])
+
+
+def mixtral_model(draw: Draw) -> Result:
+    "A decoder of lesson 18 with experts in every block, each shaken by itself."
+    num_heads, num_experts = draw.choice(((2, 1), (4, 2), (3, 3))), draw.size(2, 5)
+    config = GptConfig(draw.size(12, 40), num_heads[0] * 2 * draw.size(1, 4), draw.size(1, 3), *num_heads, draw.size(4, 24), max_seq_len=40,
+                       tie_word_embeddings=draw.choice((True, False)))
+    ours = GptForCausalLM(config)
+    names = {our: their for our, their in llama_weight_names(ours).items() if ".feed_forward.sublayer." not in our}
+    ours = draw.shake(upcycle_model(ours, num_experts, top_k=draw.size(1, num_experts)))
+    theirs = MixtralForCausalLM(eager(MixtralConfig(
+        vocab_size=config.vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_layers, num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_kv_heads, intermediate_size=config.intermediate_size, max_position_embeddings=40, rms_norm_eps=config.rms_norm_eps,
+        num_local_experts=num_experts, num_experts_per_tok=expert_layers(ours)[0].router.top_k, tie_word_embeddings=config.tie_word_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}))).to(draw.dtype)
+    pairs = [(ours.get_parameter(our), [theirs.get_parameter(name) for name in their]) for our, their in names.items()]
+    for block, layer in zip(theirs.model.layers, expert_layers(ours), strict=True):
+        pairs.append((layer.router.weight, block.mlp.gate.weight))
+        with torch.no_grad():
+            for number, expert in enumerate(layer.experts.values()):
+                block.mlp.experts.gate_up_proj[number] = expert.gate_and_up.weight
+                block.mlp.experts.down_proj[number] = expert.down.weight
+    with torch.no_grad():
+        for our, their in pairs:
+            parts = their if isinstance(their, list) else [their]
+            for part, tensor in zip(our.split([len(tensor) for tensor in parts]), parts, strict=True):  # fewer rows for keys than for queries
+                tensor.copy_(part)
+    input_ids = draw.ids(1, config.vocab_size, draw.size(1, 3), draw.size(2, 17))
+    return differences(draw, [ours(input_ids)], [theirs(input_ids).logits], pairs)
+
+
+def balance(draw: Draw) -> Result:
+    num_rows, num_experts = draw.size(2, 40), draw.size(2, 8)
+    top_k, logits, is_real = draw.size(1, num_experts), draw.normal(num_rows, num_experts), draw.mask(1, num_rows)[0]
+    ours = balance_loss(logits, route(logits, top_k)[1], is_real)
+    theirs = load_balancing_loss_func((logits,), num_experts, top_k, is_real[None])
+    mean = logits.mean()  # equal shares have no gradient in theory, and their rounding no size of its own
+    return differences(draw, [top_k * ours, mean], [theirs, mean], [(logits, logits)])
+
+
+def squared_log_sums(draw: Draw) -> Result:
+    logits = draw.normal(draw.size(1, 40), draw.size(2, 8))
+    return differences(draw, [z_loss(logits)], [router_z_loss_func(logits[None])], [(logits, logits)])
+# --- LoRA
+
+def lora_settings(draw: Draw) -> dict:
+    "In our words; alpha is seldom the rank."
+    return {"lora_rank": draw.size(1, 5), "lora_alpha": draw.number(0.5, 20), "rank_stabilized": draw.choice((False, True))}
+
+
+def to_peft(settings: dict, targets: list[str]) -> PeftConfig:
+    return PeftConfig(r=settings["lora_rank"], lora_alpha=settings["lora_alpha"], use_rslora=settings["rank_stabilized"], target_modules=targets)
+
+
+def adapted_linear(draw: Draw) -> Result:
+    settings, in_features, out_features = lora_settings(draw), draw.size(1, 24), draw.size(1, 24)
+    ours = LoraLinear(nn.Linear(in_features, out_features))
+    ours.add("default", LoraConfig(**settings))
+    ours.active = "default"
+    draw.shake(ours)
+    theirs = inject_adapter_in_model(to_peft(settings, ["0"]), nn.Sequential(nn.Linear(in_features, out_features))).to(draw.dtype)[0]
+    change = ours.adapters["default"]["whole"]
+    pairs = [(change.A, theirs.lora_A["default"].weight), (change.B, theirs.lora_B["default"].weight)]
+    copy([(ours.base.weight, theirs.base_layer.weight), (ours.base.bias, theirs.base_layer.bias), *pairs])
+    x = draw.normal(draw.size(1, 4), draw.size(1, 9), in_features)
+    answer = theirs(x)
+    merged = F.linear(x, ours.base.weight + change.change(), ours.base.bias)
+    return differences(draw, [ours(x), change(x), merged], [answer, answer - theirs.base_layer(x), answer], [(x, x), *pairs])
+
+
+def adapted_models(draw: Draw) -> Result:
+    "A BERT or a Llama with changes on some linears, parts of fused ones among them; then merged, then without."
+    if draw.choice((True, False)):
+        config = bert_config(draw)
+        ours, theirs = MicroBertForMaskedLM(config), BertForMaskedLM(their_config(config))
+        kinds = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "transform.dense")
+    else:
+        heads, kv_heads = draw.choice(((1, 1), (2, 1), (4, 2), (3, 3)))
+        config = GptConfig(vocab_size=draw.size(12, 60), hidden_size=heads * 2 * draw.size(1, 4), num_layers=draw.size(1, 3), num_heads=heads,
+                           num_kv_heads=kv_heads, intermediate_size=draw.size(4, 40), max_seq_len=20)
+        ours, theirs = GptForCausalLM(config), LlamaForCausalLM(LlamaConfig(**to_llama_config(config), attn_implementation="eager"))
+        kinds = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets = tuple(kind for kind in kinds if draw.choice((True, False))) or kinds[:1]
+    ours, theirs, settings = draw.shake(ours), theirs.to(draw.dtype), lora_settings(draw)
+    names, rows = weight_names_of(ours)
+    theirs.load_state_dict(to_transformers_weights(ours, names, rows), strict=False)  # the tied copies are missing
+    theirs.tie_weights()
+    add_lora(ours, LoraConfig(**settings, targets=targets))
+    theirs = get_peft_model(theirs, to_peft(settings, list(targets)), autocast_adapter_dtype=False).eval()
+    their = {name.replace(".default.", "."): parameter for name, parameter in theirs.named_parameters()}
+    pairs = [(tensor, their[name]) for name, tensor in adapter_tensors(ours).items()]
+    with torch.no_grad():
+        for tensor, _ in pairs:
+            tensor.copy_(0.3 * draw.normal(*tensor.shape))
+    copy(pairs)
+    batch = {"input_ids": draw.ids(1, config.vocab_size, 3, 9)}
+    if trainable_share(ours).trainable != theirs.get_nb_trainable_parameters()[0]:
+        return math.inf, math.inf
+    result = differences(draw, [ours(**batch)], [theirs(**batch).logits], pairs)
+    merge(ours)
+    theirs.merge_adapter()
+    merged = relative([ours(**batch)], [theirs(**batch).logits])
+    unmerge(ours)
+    use_adapter(ours, None)
+    with theirs.disable_adapter():
+        theirs.unmerge_adapter()
+        base = relative([ours(**batch)], [theirs(**batch).logits])
+    remove_lora(ours)
+    return max(result[0], merged, base), result[1]
+def shared_keys(draw: Draw) -> Result:
+    "Any number of queries at the end of a row; the mask written out here, so that ours is not its own judge."
+    group_size, num_kv_heads, num_keys, head_dim = draw.size(1, 4), draw.size(1, 3), draw.size(1, 17), draw.size(1, 16)
+    num_queries, batch = draw.choice((1, draw.size(1, num_keys))), draw.size(1, 4)
+    query, key, value = (draw.normal(batch, num_heads, seq, head_dim) for num_heads, seq in (
+        (num_kv_heads * group_size, num_queries), (num_kv_heads, num_keys), (num_kv_heads, num_keys)))
+    numbers = draw.ids(0, 3, batch, num_keys).sort(dim=1).values  # padding on the left, then one document or two
+    seen = torch.zeros(batch, 1, num_queries, num_keys, dtype=torch.bool)
+    for row in range(batch):
+        for at, place in enumerate(range(num_keys - num_queries, num_keys)):
+            own = [int(numbers[row, other]) == int(numbers[row, place]) != 0 and other <= place for other in range(num_keys)]
+            seen[row, 0, at] = torch.tensor(own if any(own) else [True] * num_keys)
+    ours = grouped_attention(query, key, value, past_keys(numbers, num_queries, num_keys))
+    theirs = F.scaled_dot_product_attention(query, key, value, seen, enable_gqa=True)
+    return differences(draw, [ours], [theirs], [(query, query), (key, key), (value, value)])
+
+
+def grouped_query_module(draw: Draw) -> Result:
+    group_size, num_kv_heads, head_dim = draw.size(1, 4), draw.size(1, 3), 2 * draw.size(2, 6)
+    num_heads, batch, seq = group_size * num_kv_heads, draw.size(1, 4), draw.size(2, 17)
+    ours = draw.shake(without_biases(GroupedQueryAttention(num_heads * head_dim, num_heads, num_kv_heads, RotaryPositions(head_dim))))
+    config = LlamaConfig(hidden_size=num_heads * head_dim, num_attention_heads=num_heads, num_key_value_heads=num_kv_heads, attn_implementation="sdpa")
+    theirs = LlamaAttention(config, 0).to(draw.dtype)
+    pairs = [(ours.qkv.weight, [part.weight for part in (theirs.q_proj, theirs.k_proj, theirs.v_proj)]), (ours.out.weight, theirs.o_proj.weight)]
+    copy(pairs)
+    x, position_ids = draw.normal(batch, seq, num_heads * head_dim), draw.ids(0, 50, batch, seq)
+    hidden = torch.zeros(seq, seq, dtype=draw.dtype).masked_fill(torch.ones(seq, seq, dtype=torch.bool).triu(1), torch.finfo(draw.dtype).min)
+    result, _ = theirs(x, their_angles(draw, x, position_ids, head_dim, 10_000.0), hidden[None, None])
+    return differences(draw, [ours(x, position_ids=position_ids)], [result], [(x, x), *pairs])
+
+
+def llama_pair(draw: Draw):
+    "Our decoder and theirs, their weights in pairs, and a batch."
+    num_kv_heads = draw.size(1, 3)
+    num_heads = num_kv_heads * draw.size(1, 3)
+    config = GptConfig(draw.size(12, 60), num_heads * 2 * draw.size(2, 4), draw.size(1, 4), num_heads, num_kv_heads, draw.size(4, 24), max_seq_len=64,
+                       rope_theta=draw.choice((10_000.0, 500.0)), tie_word_embeddings=draw.choice((True, False)))
+    values = {**to_llama_config(config), "pad_token_id": None}  # with one, theirs leaves the gradient of its vector out
+    theirs = LlamaForCausalLM(LlamaConfig(**values, attn_implementation="sdpa")).to(draw.dtype).eval()
+    ours = draw.shake(GptForCausalLM(config)).eval()
+    pairs = named_pairs(ours, theirs, llama_weight_names(ours))
+    batch, seq = draw.size(1, 3), draw.size(2, 20)
+    mask = draw.mask(batch, seq)
+    return ours, theirs, pairs, {"input_ids": draw.ids(1, config.vocab_size, batch, seq), "attention_mask": draw.choice((mask, mask.flip(1)))}
+
+
+def decoder(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    is_real = inputs["attention_mask"].bool()
+    used = [pair for pair in pairs if any(pair[0] is parameter for parameter in ours.gpt.parameters())]
+    return differences(draw, [ours.gpt(**inputs)[is_real]], [theirs.model(**inputs).last_hidden_state[is_real]], used)
+
+
+def causal_lm(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    is_real = inputs["attention_mask"].bool()
+    return differences(draw, [ours(**inputs)[is_real]], [theirs(**inputs).logits[is_real]], pairs)
+
+
+def shifted_loss(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    inputs["attention_mask"] = inputs["attention_mask"].sort(dim=1, descending=True).values  # theirs asks padding for what comes after it
+    inputs["attention_mask"][0] = 1  # else nothing may be asked
+    labels = next_token_labels(**inputs)
+    loss = F.cross_entropy(ours(**inputs).flatten(0, 1), labels.flatten())
+    return differences(draw, [loss], [theirs(**inputs, labels=inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)).loss], pairs)
+
+
+def in_pieces(draw: Draw) -> Result:
+    "A row read in pieces of any length, by ours with our cache and by theirs with theirs."
+    ours, theirs, _, inputs = llama_pair(draw)
+    input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"].sort(dim=1).values  # padding on the left
+    cache, their_cache, found, expected = KeyValueCache(ours.config.num_layers, 64), DynamicCache(), [], []
+    with torch.no_grad():
+        for part in input_ids.split(draw.size(1, 5), dim=1):
+            mask = attention_mask[:, : cache.num_seen + part.size(1)]
+            is_real = mask[:, -part.size(1):].bool()
+            found.append(ours(part, mask, cache=cache)[is_real])
+            expected.append(theirs(input_ids=part, attention_mask=mask, past_key_values=their_cache).logits[is_real])
+    return relative([torch.cat(found)], [torch.cat(expected)]), None
+
+
+def greedy_text(draw: Draw) -> Result:
+    ours, theirs, _, inputs = llama_pair(draw)
+    mask = inputs["attention_mask"].sort(dim=1).values
+    theirs.generation_config.eos_token_id = eos = draw.size(1, ours.config.vocab_size - 1)
+    settings = {"max_new_tokens": draw.size(1, 20), "use_cache": draw.choice((True, False))}
+    found = generate(ours, inputs["input_ids"], mask, temperature=0, eos_token_id=eos, **settings)
+    expected = theirs.generate(input_ids=inputs["input_ids"], attention_mask=mask, do_sample=False, pad_token_id=0, **settings)
+    return unequal(found.tolist(), expected.tolist())
+
+
+def drawn_tokens(draw: Draw) -> Result:
+    "Scores through each filter, then a token by the same chance."
+    batch, vocab = draw.size(1, 8), draw.size(2, 60)
+    scores, seen = 3 * draw.normal(batch, vocab).detach().float(), draw.ids(0, vocab, batch, 6)
+    temperature, top_k, top_p, penalty = draw.number(0.3, 2), draw.size(1, vocab), draw.number(0.05, 0.99), draw.number(0.5, 2)
+    is_seen = torch.zeros(batch, vocab, dtype=torch.bool).scatter_(1, seen, True)
+    penalised = RepetitionPenaltyLogitsProcessor(penalty)(seen, scores)
+    expected = [penalised, TopKLogitsWarper(top_k)(seen, scores), TopPLogitsWarper(top_p)(seen, scores)]
+    found = [penalise_repetition(scores, is_seen, penalty), keep_top_k(scores, top_k), keep_top_p(scores, top_p)]
+    warped = TopPLogitsWarper(top_p)(seen, TopKLogitsWarper(top_k)(seen, TemperatureLogitsWarper(temperature)(seen, scores)))
+    tokens = torch.multinomial(warped.softmax(dim=-1), 1, generator=torch.Generator().manual_seed(draw.seed))[:, 0]
+    found.append(choose_token(scores, temperature, top_k, top_p, torch.Generator().manual_seed(draw.seed)))
+    return unequal([tensor.tolist() for tensor in found], [tensor.tolist() for tensor in [*expected, tokens]])
+
+
 ALL = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 8e-2}  # one rounding is 1e-16, 6e-8 and 2e-3; many add up
 MODEL = {"float64": 1e-12, "float32": 5e-5}  # several layers of them
 FINE = {"float64": 1e-12, "float32": 2e-5}  # without bfloat16
+ROUTED = {"float64": 2e-6, "float32": 2e-5}  # transformers weighs the experts in float32 always
 EXACT = {NO_DTYPE: 0.0}
 CHANCE = {NO_DTYPE: 5.0}
 
 ANY_MASK = "1–4 rows of 2–17 tokens, 1–4 heads; no mask, padding, causal or both"
 MODERNS = "1–5 layers, 1–3 heads, windows, biases or none, rows of 2–300 tokens, padding, any positions"
+LLAMAS = "1–4 layers, 1–3 key heads for 1–3 query heads each, rows of 2–20 tokens, padding on either side"
 BERTS = "1–3 layers, 1–4 heads, rows of 2–10 tokens, padding, segments"
 
 CASES = (
@@ -1087,11 +1435,38 @@ CASES = (
          "transformers' ModernBertModel", MODERNS, modern_encoder, {"float32": 1e-4}),  # theirs turns in float32, whatever the weights are
     Case(("models.modern.ModernForMaskedLM",), "transformers.ModernBertForMaskedLM", f"{MODERNS}; everywhere and at three places",
          modern_masked_lm, {"float32": 1e-4}),
+    Case(("models.gpt.past_keys", "models.gpt.grouped_attention"), "F.scaled_dot_product_attention(enable_gqa=True)",
+         "1–4 rows of 1–17 tokens, the last 1 to all of them asking, 1–3 key heads for 1–4 query heads each, padding, two documents", shared_keys, ALL),
+    Case(("models.gpt.GroupedQueryAttention",), "transformers' LlamaAttention", "1–3 key heads for 1–4 query heads each, rows of 2–17 tokens, any positions",
+         grouped_query_module, ALL),
+    Case(("models.gpt.Gpt", "models.gpt.gpt_block"), "transformers' LlamaModel", LLAMAS, decoder, {"float32": 2e-5}),  # theirs works in float32 here and there
+    Case(("models.gpt.GptForCausalLM",), "transformers.LlamaForCausalLM", LLAMAS, causal_lm, {"float32": 2e-5}),
+    Case(("models.gpt.next_token_labels",), "transformers.LlamaForCausalLM(labels=…).loss", LLAMAS, shifted_loss, {"float32": 2e-5}),
+    Case(("models.gpt.KeyValueCache", "models.gpt.LayerCache"), "transformers.LlamaForCausalLM with a DynamicCache", f"{LLAMAS}, in pieces of 1–5 tokens",
+         in_pieces, {"float32": 2e-5}),
+    Case(("models.gpt.stream", "models.gpt.generate"), "transformers.LlamaForCausalLM.generate", f"{LLAMAS}; 1–20 new ones, with and without cache",
+         greedy_text, EXACT, "of the rows"),
+    Case(("models.gpt.choose_token", "models.gpt.keep_top_k", "models.gpt.keep_top_p", "models.gpt.penalise_repetition"),
+         "transformers' logits processors, torch.multinomial", "1–8 rows, vocabularies of 2–60, any settings", drawn_tokens, EXACT, "of the results"),
     Case(("training.speed.DocumentAttention", "training.speed.same_document"), "nn.MultiheadAttention(attn_mask=blocks)",
          "1–4 rows of 2–17 tokens, documents of any length; output and weights", document_attention, ALL),
     Case(("training.speed.unpadded_features",), "transformers.BertForMaskedLM on padded rows", BERTS.removesuffix(", segments"), without_padding, MODEL),
     Case(("training.speed.flops_of_update",), "torch.utils.flop_counter", "updates of 1–4 layers on full rows", operations_of_an_update,
          {NO_DTYPE: 0.03}, "of the count"),
+    Case(("models.experts.ExpertsFeedForward", "models.experts.Router", "models.experts.route"), "transformers' MixtralSparseMoeBlock",
+         "2–8 experts, any number of them a token", mixtral_block, ROUTED),
+    Case(("models.experts.ExpertsFeedForward",), "transformers' DeepseekV2Moe", "2–8 experts, plain weights, 1–3 shared experts", deepseek_block, ROUTED),
+    Case(("models.experts.ExpertsFeedForward", "models.experts.find_seats", "models.experts.expert_capacity"), "transformers' SwitchTransformersSparseMLP",
+         "2–6 experts, one a token, capacity factor 0.3–1.5", switch_block, FINE),
+    Case(("models.experts.upcycle_model", "models.experts.upcycle"), "transformers.MixtralForCausalLM", "lesson 18's decoder with 2–5 experts in 1–3 layers", mixtral_model,
+         {"float64": 1e-5, "float32": 5e-5}),
+    Case(("models.experts.balance_loss",), "transformers' load_balancing_loss_func, by top_k", "2–40 tokens, 2–8 experts, padding", balance, ROUTED),
+    Case(("models.experts.z_loss",), "transformers' router_z_loss_func", "1–40 tokens, 2–8 experts", squared_log_sums, FINE),
+    Case(("models.lora.LowRank", "models.lora.LoraLinear"), "peft's Linear with a LoraLayer", "widths 1–24, rank 1–5, any alpha, divided by the rank or its root; merged too",
+         adapted_linear, {"float64": 1e-12, "float32": 1e-5}),
+    Case(tuple(f"models.lora.{name}" for name in ("add_lora", "find_targets", "use_adapter", "merge", "unmerge", "remove_lora", "trainable_share")),
+         "peft.get_peft_model on BertForMaskedLM and LlamaForCausalLM", "1–3 layers, any linears, parts of fused ones too; beside, merged and off", adapted_models,
+         {"float32": 5e-5}),  # theirs turns in float32, whatever the weights are,
 )
 
 EXEMPT = {  # name below microbert_course: why no outside library has it
@@ -1118,6 +1493,9 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
                     "our own order and our own rule, each row once: tests/test_corpus.py"),
     "data.corpus.pack": "no library among the dependencies; lesson 12 holds it against a search through all rows and the least number of rows",
     **dict.fromkeys(("data.corpus.encode_rows", "data.corpus.in_chunks"), "join pieces that have cases; cut lists: tests/test_corpus.py"),
+    **dict.fromkeys(("models.lora.LoraConfig", "models.lora.TrainableShare"), "holds settings or counts, computes nothing"),
+    **dict.fromkeys(("models.lora.OwnCopy", "models.lora.adapter_names"), "copies or lists; compared with peft's modules_to_save in tests/test_lora.py"),
+    "models.lora.block_targets": "names what find_targets finds; peft's all-linear in tests/test_lora.py",
     "training.optim.muon_groups": "sorts parameters, computes nothing",
     "training.precision.FORMATS": "a constant",
     "training.precision.choose_precision": "our own rule, stated in lesson 10",
@@ -1127,7 +1505,13 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     **dict.fromkeys((f"models.modern.{name}" for name in ("GATES", "FEED_FORWARDS", "NORMS", "ASPECTS", "MODERN_SHAPES")), "a table"),
     **dict.fromkeys(("models.modern.ModernConfig", "models.modern.make_norm"), "holds sizes and picks parts, computes nothing"),
     **dict.fromkeys(("models.modern.count_parameters", "models.modern.shape_for"), "compared with the models that they describe: tests/test_modern.py"),
+    "models.gpt.GptConfig": "holds sizes, computes nothing",
+    "models.gpt.GPT_SHAPES": "a table",
     "models.bert.MicroBertConfig": "holds sizes, computes nothing",
+    **dict.fromkeys(("models.experts.Routing", "models.experts.ExpertModel"), "holds numbers: tests/test_experts.py"),
+    **{f"models.experts.{name}": "joins pieces that have cases: tests/test_experts.py" for name in ("expert_layers", "auxiliary_losses", "add_router_losses")},
+    **{f"models.experts.{name}": "compared with the parameters of transformers' own classes: tests/test_experts.py" for name in (
+        "active_parameters", "read_configuration", "has_experts", "expert_model")},
     "models.bert.fill_mask": "compared with transformers' pipeline in tests/test_bert.py",
     "training.masking.repeating_loss": "a bound derived in lesson 06, in no library",
     **{f"training.distributed.{name}": "needs several processes: tests/test_distributed.py compares it with torch.distributed" for name in (

@@ -200,6 +200,7 @@ def encode_texts(
 def set_reading(tokenizer: PreTrainedTokenizerFast, max_seq_len: int, keep: str) -> PreTrainedTokenizerFast:
     "Write down in the tokenizer how much of a text is read, and which end; whoever opens it elsewhere then reads alike."
     tokenizer.truncation_side = {"start": "right", "end": "left"}[keep]
+    tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side  # transformers saves what it was made with
     tokenizer.model_max_length = max_seq_len
     return tokenizer
 

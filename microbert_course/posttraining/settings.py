@@ -26,6 +26,9 @@ class FinetuneConfig(TrainConfig):
     keep: Literal["start", "end"] = "end"  # which end of a longer text is read
     # what is learned
     layers: Literal["classifier", "last_2", "last_3", "all"] = "all"  # what is trained; everything below it stays as it is
+    lora_rank: int = 0  # above 0: the weights stay, and beside them changes of this rank are trained, with the head; 0 = the weights themselves
+    lora_alpha: float = 16.0  # how much a change counts: times lora_alpha / lora_rank
+    lora_targets: str = "query,value"  # ends of the names of the linears that get one, as transformers calls them, with commas; "" = all in the blocks
     class_weights: Literal["none", "balanced"] = "none"  # balanced lets every label count alike, however few its texts are
     # what is learned from
     batch_size: int = 16  # rows an update, over all processes and micro-batches
@@ -39,7 +42,10 @@ class FinetuneConfig(TrainConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_least(max_texts=0, max_seq_len=3, num_epochs=0, looks_per_epoch=1)
+        self.check_least(max_texts=0, max_seq_len=3, num_epochs=0, looks_per_epoch=1, lora_rank=0)
+        self.check_above_zero("lora_alpha")
+        if self.lora_rank and self.layers != "all":
+            raise CourseError(f"layers is {self.layers!r} and lora_rank {self.lora_rank}: both say what is trained, so leave one out")
         self.check_shares("warmup_share")
 
     def for_rows(

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from microbert_course.data import corpus
 from microbert_course.data.weights import WEIGHTS, fetch_weights
 from microbert_course.errors import CourseError
+from microbert_course.models.gguf_files import read_gguf_tokenizer
 from microbert_course.models.gpt import next_token_labels
-from microbert_course.models.gpt_folders import read_gguf_tokenizer
 from microbert_course.training.loop import Batch, PretrainData
 from microbert_course.training.masking import unigram_log_probs
 from microbert_course.training.presets import PretrainConfig
@@ -24,6 +25,8 @@ def decoder_tokenizer() -> PreTrainedTokenizerFast:
     Raises: CourseError if the file that holds it is not here and cannot be fetched."""
     tokenizer = read_gguf_tokenizer(fetch_weights("smollm2") / next(iter(WEIGHTS["smollm2"].files)))
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    begin = tokenizer.bos_token, tokenizer.bos_token_id  # every row of a run begins with it, so a prompt should too
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
     return tokenizer
 
 

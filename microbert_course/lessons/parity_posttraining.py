@@ -1,0 +1,259 @@
+"""What the pieces of part 3 are compared with, beside those of parts 1 and 2: `CASES` and `EXEMPT` here hold all three."""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.nn import CrossEntropyLoss
+from transformers import BertForSequenceClassification
+
+from microbert_course.lessons import parity_cases
+from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, differences, relative
+from microbert_course.lessons.parity_cases import (
+    BERTS,
+    MODEL,
+    Result,
+    bert_batch,
+    bert_config,
+    named_pairs,
+    their_config,
+)
+from microbert_course.models.checkpoints import encoder_weight_names
+from microbert_course.posttraining.classification import (
+    ClassificationLoss,
+    HeadLoss,
+    MicroBertForSequenceClassification,
+    balanced_weights,
+    block_at_first,
+    confusion_matrix,
+)
+from microbert_course.posttraining.evaluation import (
+    accuracy,
+    bits_per_byte,
+    bootstrap,
+    calibration_bins,
+    confusion_counts,
+    expected_calibration_error,
+    fit_temperature,
+    macro_f1,
+    matthews,
+    mcnemar,
+    paired_bootstrap,
+    pass_at_k,
+    perplexity,
+)
+
+# --- lesson 17
+
+def _classifiers(draw: Draw, num_labels: int):
+    "The same weights in both libraries, and the pairs of them."
+    config = bert_config(draw)
+    ours = draw.shake(MicroBertForSequenceClassification(config, [f"label {number}" for number in range(num_labels)])).eval()
+    settings = their_config(config)
+    settings.num_labels, settings.problem_type = num_labels, "single_label_classification"
+    theirs = BertForSequenceClassification(settings).to(draw.dtype).eval()
+    names = {**encoder_weight_names(config, with_pooler=True, prefix="bert."), "classifier.weight": ["classifier.weight"], "classifier.bias": ["classifier.bias"]}
+    return ours, theirs, named_pairs(ours, theirs, names)
+
+
+def classifier(draw: Draw) -> Result:
+    ours, theirs, pairs = _classifiers(draw, draw.size(2, 5))
+    batch = bert_batch(draw, ours.config)
+    return differences(draw, [ours(**batch)], [theirs(**batch).logits], pairs)
+
+
+def classification_loss(draw: Draw) -> Result:
+    num_labels = draw.size(2, 5)
+    ours, theirs, pairs = _classifiers(draw, num_labels)
+    batch = bert_batch(draw, ours.config)
+    del batch["token_type_ids"]  # a loss for single texts
+    labels = draw.ids(0, num_labels, len(batch["input_ids"]))
+    weights = 0.1 + torch.rand(num_labels, generator=draw.generator).to(draw.dtype)
+    loss, _ = ClassificationLoss(ours, weights.float())(batch["input_ids"], batch["attention_mask"], labels)
+    return differences(draw, [loss], [CrossEntropyLoss(weights, reduction="sum")(theirs(**batch).logits, labels)], pairs)
+
+
+def head_loss(draw: Draw) -> Result:
+    num_labels = draw.size(2, 5)
+    ours, theirs, _ = _classifiers(draw, num_labels)
+    features, labels = draw.normal(draw.size(1, 9), 1, ours.config.hidden_size), draw.ids(0, num_labels, 9)
+    labels = labels[: len(features)]
+    loss, _ = HeadLoss(ours)(features, labels)
+    their_loss = F.cross_entropy(theirs.classifier(theirs.bert.pooler(features)), labels, reduction="sum")
+    return differences(draw, [loss], [their_loss], [(features, features)])
+
+
+def first_token(draw: Draw) -> Result:
+    ours, theirs, _ = _classifiers(draw, 2)
+    batch = bert_batch(draw, ours.config)
+    del batch["token_type_ids"]
+    states = ours.bert.hidden_states(**batch)
+    found = block_at_first(ours.bert.blocks[-1], states[-2], batch["attention_mask"])
+    pairs = [(ours.bert.embeddings.word.weight, [theirs.bert.embeddings.word_embeddings.weight])]  # through all that lies between
+    return differences(draw, [found[:, 0]], [theirs.bert(**batch).last_hidden_state[:, 0]], pairs)
+
+
+def balance(draw: Draw) -> Result:
+    num_labels = draw.size(2, 6)
+    labels = torch.cat([torch.arange(num_labels), draw.ids(0, num_labels, draw.size(1, 40))])
+    counts = [int((labels == number).sum()) for number in range(num_labels)]
+    theirs = [len(labels) / (num_labels * count) for count in counts]  # the formula in scikit-learn's documentation of class_weight="balanced"
+    return relative([balanced_weights(labels, [str(number) for number in range(num_labels)]).double()], [torch.tensor(theirs).double()]), None
+
+
+def confusion(draw: Draw) -> Result:
+    num_labels, num_texts = draw.size(2, 6), draw.size(1, 60)
+    truth, said = draw.ids(0, num_labels, num_texts), draw.ids(0, num_labels, num_texts)
+    theirs = np.histogram2d(truth.numpy(), said.numpy(), bins=np.arange(num_labels + 1) - 0.5)[0]
+    return relative([confusion_matrix(truth, said, num_labels).double()], [torch.from_numpy(theirs)]), None
+
+
+# --- lesson 24
+
+def _answers(draw: Draw, num_labels: int = 0):
+    "Labels and answers, (texts,) both."
+    num_labels, num_texts = num_labels or draw.size(2, 6), draw.size(2, 60)
+    labels = draw.ids(0, num_labels, num_texts)
+    return labels, torch.where(draw.ids(0, 2, num_texts) > 0, labels, draw.ids(0, num_labels, num_texts))
+
+
+def _all(ours, theirs) -> Result:
+    return relative([torch.as_tensor(np.asarray(number, dtype=float)) for number in ours],
+                    [torch.as_tensor(np.asarray(number, dtype=float)) for number in theirs]), None
+
+
+def drawn_intervals(draw: Draw) -> Result:
+    values, seed = draw.normal(draw.size(2, 50)).detach().numpy(), draw.size(0, 99)
+    num_texts = len(values)
+    found = bootstrap(lambda column: column.mean(-1), values, num_resamples=300, confidence=0.9, seed=seed)
+    rng = np.random.default_rng(seed)
+    means = torch.tensor([values[rng.integers(num_texts, size=num_texts)].mean() for _ in range(300)])
+    ends = torch.quantile(means, torch.tensor([0.05, 0.95], dtype=means.dtype))
+    return _all([found.value, found.low, found.high], [values.mean(), *ends])
+
+
+def paired_intervals(draw: Draw) -> Result:
+    labels, this = _answers(draw)
+    that = this[torch.randperm(len(this), generator=draw.generator)]
+    found = paired_bootstrap(accuracy, labels, this, that, num_resamples=200)
+    differences_of = ((labels == this).double() - (labels == that).double()).numpy()
+    theirs = bootstrap(lambda column: column.mean(-1), differences_of, num_resamples=200)
+    return _all([found.value, found.low, found.high], [theirs.value, theirs.low, theirs.high])
+
+
+def scores_of_labels(draw: Draw) -> Result:
+    labels, said = _answers(draw, 2)
+    names = torch.cat([labels, said]).unique()
+    f1 = [2 * ((labels == name) & (said == name)).sum().item() / ((labels == name).sum() + (said == name).sum()).item() for name in names]
+    both = torch.stack([labels, said]).double()
+    correlation = torch.corrcoef(both)[0, 1].nan_to_num()
+    counts = np.histogram2d(labels.numpy(), said.numpy(), bins=np.arange(int(names.max()) + 2) - 0.5)[0]
+    ours = confusion_counts(labels, said)
+    return max(_all([accuracy(labels, said), macro_f1(labels, said), matthews(labels, said)], [(labels == said).double().mean(), np.mean(f1), correlation])[0],
+               _all([ours], [counts])[0]), None
+
+
+def matthews_of_many(draw: Draw) -> Result:
+    labels, said = _answers(draw, 5)
+    truth, answer = (np.eye(5)[column.numpy()] for column in (labels, said))
+    both = np.cov(truth, answer, rowvar=False, bias=True)  # (10, 10)
+    covariance, apart = np.trace(both[:5, 5:]), math.sqrt(np.trace(both[:5, :5]) * np.trace(both[5:, 5:]))
+    return abs(float(matthews(labels, said)) - (covariance / apart if apart > 1e-12 else 0.0)), None
+
+
+def tosses(draw: Draw) -> Result:
+    only_this, only_that = draw.size(0, 7), draw.size(0, 7)
+    this, that = [1] * only_this + [0] * only_that + [1, 0], [0] * only_this + [1] * only_that + [1, 0]
+    num = only_this + only_that
+    binomial = torch.distributions.Binomial(num, torch.tensor(0.5, dtype=torch.float64))
+    chances = binomial.log_prob(torch.arange(num + 1.0, dtype=torch.float64)).exp()
+    heads = torch.arange(num + 1)
+    as_lopsided = chances[torch.maximum(heads, num - heads) >= max(only_this, only_that)].sum()
+    return _all([mcnemar(this, that)["p_value"]], [as_lopsided])
+
+
+def gaps_of_bins(draw: Draw) -> Result:
+    num_texts, num_bins = draw.size(1, 60), draw.size(1, 12)
+    sure, right = torch.rand(num_texts, generator=draw.generator, dtype=torch.float64), draw.ids(0, 2, num_texts)
+    counts, confidence, hits = (torch.histogram(sure, num_bins, range=(0.0, 1.0), weight=weight).hist for weight in (None, sure, right.double()))
+    bins = calibration_bins(sure, right, num_bins)
+    return max(_all([bins["texts"], bins["confidence"], bins["right"]], [counts, confidence, hits])[0],
+               _all([expected_calibration_error(sure, right, num_bins)], [(confidence - hits).abs().sum() / num_texts])[0]), None
+
+
+def temperatures(draw: Draw) -> Result:
+    honest = draw.normal(80, draw.size(2, 5)).detach() * 2
+    labels = torch.multinomial(honest.softmax(-1), 1, generator=draw.generator)[:, 0]
+    logits = honest * draw.number(0.3, 4)
+    inverse = torch.ones((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([inverse], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(logits * inverse, labels)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return _all([1 / fit_temperature(logits, labels)], [inverse.item()])
+
+
+def surprises(draw: Draw) -> Result:
+    lengths = [draw.size(1, 9) for _ in range(draw.size(1, 6))]
+    logits = draw.normal(sum(lengths), 7).detach()
+    targets = draw.ids(0, 7, sum(lengths))
+    nats = [part.sum() for part in F.cross_entropy(logits, targets, reduction="none").split(lengths)]
+    mean = F.cross_entropy(logits, targets)
+    return _all([perplexity(nats, lengths), bits_per_byte(nats, lengths)], [mean.exp(), mean / math.log(2)])
+
+
+def choices_of_tries(draw: Draw) -> Result:
+    num_tries = draw.size(1, 9)
+    k = draw.size(1, num_tries)
+    right = [draw.size(0, num_tries) for _ in range(3)]
+    theirs = [np.mean([any(choice) for choice in itertools.combinations([1] * count + [0] * (num_tries - count), k)]) for count in right]
+    return _all([pass_at_k([num_tries] * 3, right, k)], [theirs])
+
+
+IN_FLOAT32 = {"float64": 1e-6, "float32": 5e-5}  # ours is computed in float32 always
+
+CASES = (
+    *parity_cases.CASES,
+    Case(("posttraining.classification.MicroBertForSequenceClassification",), "transformers.BertForSequenceClassification", f"{BERTS}; 2–5 labels",
+         classifier, MODEL),
+    Case(("posttraining.classification.ClassificationLoss",), "nn.CrossEntropyLoss on transformers.BertForSequenceClassification",
+         f"{BERTS.removesuffix(', segments')}; random class weights", classification_loss, IN_FLOAT32),
+    Case(("posttraining.classification.HeadLoss",), "transformers' BertPooler and classifier", "1–9 texts, 2–5 labels", head_loss, IN_FLOAT32),
+    Case(("posttraining.classification.block_at_first", "posttraining.classification.first_states"), "transformers.BertModel, its first token",
+         BERTS.removesuffix(", segments"), first_token, MODEL),
+    Case(("posttraining.classification.balanced_weights",), "scikit-learn's formula", "up to 46 texts, 2–6 labels", balance, {NO_DTYPE: 1e-6}),
+    Case(("posttraining.classification.confusion_matrix",), "numpy.histogram2d", "1–60 texts, 2–6 labels", confusion, {NO_DTYPE: 0.0}),
+    Case(("posttraining.evaluation.bootstrap",), "torch.quantile of one resample after the other", "2–50 texts, 300 resamples", drawn_intervals, {NO_DTYPE: 1e-9}),
+    Case(("posttraining.evaluation.paired_bootstrap",), "the interval of the differences", "2–60 texts", paired_intervals, {NO_DTYPE: 1e-9}),
+    Case(("posttraining.evaluation.accuracy", "posttraining.evaluation.macro_f1", "posttraining.evaluation.confusion_counts"),
+         "torch.corrcoef, numpy.histogram2d, F1 label by label", "2–60 texts, two labels", scores_of_labels, {NO_DTYPE: 1e-9}),
+    Case(("posttraining.evaluation.matthews",), "numpy.cov of the indicators of the labels", "2–60 texts, five labels", matthews_of_many, {NO_DTYPE: 1e-9}),
+    Case(("posttraining.evaluation.mcnemar",), "torch.distributions.Binomial", "up to 14 texts that one alone has right", tosses, {NO_DTYPE: 1e-6}),
+    Case(("posttraining.evaluation.calibration_bins", "posttraining.evaluation.expected_calibration_error"), "torch.histogram with weights",
+         "1–60 texts, 1–12 bins", gaps_of_bins, {NO_DTYPE: 1e-9}),
+    Case(("posttraining.evaluation.fit_temperature",), "torch.optim.LBFGS on F.cross_entropy", "80 texts, 2–5 labels", temperatures, {NO_DTYPE: 1e-5}),
+    Case(("posttraining.evaluation.perplexity", "posttraining.evaluation.bits_per_byte"), "F.cross_entropy over all tokens", "1–6 texts of 1–9 tokens",
+         surprises, {NO_DTYPE: 1e-6}),
+    Case(("posttraining.evaluation.pass_at_k",), "itertools.combinations: every choice of k tries", "1–9 tries", choices_of_tries, {NO_DTYPE: 1e-9}),
+)
+
+EXEMPT = {
+    **parity_cases.EXEMPT,
+    "posttraining.classification.LAYERS": "a constant",
+    **{f"posttraining.classification.{name}": "reads, scores, trains or shows with pieces that have cases: tests/test_classification.py" for name in (
+        "read_rows_once", "predict", "score", "shares_right", "train_only", "num_trained", "classification", "FinetuneResult",
+        "train_sft_model_selective", "compare_layers", "peak_bytes", "plot_layers", "plot_confusion", "save_sft_model", "load_sft_model")},
+    "posttraining.classification.classify": "compared with transformers' pipeline in tests/test_classification.py",
+    "posttraining.evaluation.Interval": "holds three numbers",
+    "posttraining.evaluation.SCORES": "a table",
+    **{f"posttraining.evaluation.{name}": "joins or shows pieces that have cases: tests/test_evaluation.py" for name in (
+        "plot_reliability", "scores", "comparison", "evaluate_classifier")},
+    "posttraining.evaluation.mistakes": "sorts rows: worked by hand in tests/test_evaluation.py",
+}
