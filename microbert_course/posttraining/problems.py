@@ -25,7 +25,7 @@ SIGNS = "0123456789+=."  # all that a sum needs
 NUM_TEST_SUMS, NUM_SHOWN_SUMS = 500, 200
 SUMS_SHAPE = GptConfig(vocab_size=len(SIGNS) + 1, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=4, intermediate_size=168, max_seq_len=16,
                        rope_theta=100.0, initializer_range=0.05, eos_token_id=len(SIGNS))
-SHOWING = TrainConfig(batch_size=64, num_steps=70, learning_rate=2e-3, warmup_steps=20, floor=0.9, weight_decay=0.0, eval_every=70, device="cpu")
+SHOWING = TrainConfig(batch_size=64, num_steps=60, learning_rate=2e-3, warmup_steps=20, floor=0.9, weight_decay=0.0, eval_every=60, device="cpu")
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,13 @@ class GrpoConfig(TrainConfig):
     format_weight: float = 0.1  # of a right form; a right answer earns 1
     # what is learned from
     batch_size: int = 1_024  # completions an update
-    num_steps: int = 400  # updates
+    num_steps: int = 450  # updates
     # how it is learned
     learning_rate: float = 2e-3  # at its peak
     warmup_steps: int = 10  # updates until the rate peaks
     floor: float = 0.3  # share of the peak rate left at the end
     weight_decay: float = 0.0
-    eval_every: int = 25  # updates between two looks at the unseen problems
+    eval_every: int = 30  # updates between two looks at the unseen problems
 
     def __post_init__(self):
         super().__post_init__()
