@@ -1,9 +1,7 @@
 """GRPO: groups and their advantages, a loss equal to trl's, what a batch may leave out, and a run that keeps the promises of the engine."""
 
 import json
-from collections import defaultdict
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from accelerate import Accelerator
 from shared_data import shared
 
 from microbert_course.errors import CourseError
+from microbert_course.lessons.parity_posttraining import trl_loss
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.posttraining.grpo import (
     GrpoBatch,
@@ -124,22 +123,14 @@ def test_three_ways_to_count_tokens_by_hand():
 @pytest.mark.parametrize("kl_coef", [0.0, 0.04])
 def test_the_loss_and_its_gradient_are_those_of_trl(loss, kl_coef):
     "trl's own `_compute_loss` on the same tensors, in double precision; its model is asked for nothing but these log-probabilities."
-    trainer = pytest.importorskip("trl.trainer.grpo_trainer", reason="trl is not installed: it is a reference for tests").GRPOTrainer
+    pytest.importorskip("trl", reason="trl is not installed: it is a reference for tests")
     logprobs, old, ref, advantages, mask = (tensor if tensor.dtype == torch.bool else tensor.double() for tensor in drawn(torch.Generator().manual_seed(1)))
+    settings = (0.2, 0.28, kl_coef, loss, 7)  # the clip below and above, the price of the reference, how tokens count, how long a completion may be
     ours, theirs = (logprobs.clone().requires_grad_() for _ in range(2))
-    grpo_loss(ours, old, advantages, mask, ref, 0.2, 0.28, kl_coef, loss, max_new_tokens=7).backward()
-    accelerator = SimpleNamespace(num_processes=1, gather=lambda tensor: tensor, reduce=lambda tensor, reduction: tensor)
-    like = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *args, **kwargs: (theirs, torch.zeros_like(theirs), None), aux_loss_enabled=False, top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None, importance_sampling_level="token", beta=kl_coef, loss_type=loss, epsilon_low=0.2, epsilon_high=0.28, use_vllm=False,
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1), model=SimpleNamespace(training=True), accelerator=accelerator,
-        current_gradient_accumulation_steps=1, max_completion_length=7, _entropy_bonus_enabled=False, _metrics=defaultdict(lambda: defaultdict(list)))
-    prompt = torch.ones(len(mask), 2, dtype=torch.long)
-    found = trainer._compute_loss(like, None, {
-        "prompt_ids": prompt, "prompt_mask": prompt, "completion_ids": torch.ones_like(mask, dtype=torch.long), "completion_mask": mask.long(),
-        "advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": ref, "num_items_in_batch": mask.sum()})
-    found.backward()
-    torch.testing.assert_close(grpo_loss(ours, old, advantages, mask, ref, 0.2, 0.28, kl_coef, loss, max_new_tokens=7), found, atol=1e-6, rtol=0)
+    mine, trl = grpo_loss(ours, old, advantages, mask, ref, *settings), trl_loss(theirs, old, ref, advantages, mask, *settings)
+    mine.backward()
+    trl.backward()
+    torch.testing.assert_close(mine, trl, atol=1e-6, rtol=0)
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=0)
 
 
