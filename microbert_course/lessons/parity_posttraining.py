@@ -256,7 +256,7 @@ def loss_of_trl(draw: Draw) -> Result:
     old, ref = ((logprobs + 0.3 * draw.normal(num_rows, new)).detach() for _ in range(2))
     settings = (draw.number(0.1, 0.3), draw.number(0.2, 0.5), draw.choice((0.0, draw.number(0.01, 0.3))), draw.choice(("grpo", "dapo", "dr_grpo")), new + draw.size(0, 5))
     ours = grpo_loss(logprobs, old, advantages, mask, ref, *settings)
-    theirs, size = trl_loss(logprobs, old, ref, advantages, mask, *settings), logprobs.abs().mean()  # the loss itself may be next to nothing
+    theirs, size = trl_loss(logprobs, old, ref, advantages, mask, *settings), logprobs.mean()  # the loss itself may be next to nothing
     return differences(draw, [ours, size], [theirs, size], [(logprobs, logprobs)])
 
 
