@@ -309,7 +309,7 @@ CASES = (
          "2–12 completions of 1–9 tokens, three ways to count them, with and without a reference", loss_of_trl, {"float64": 1e-6, "float32": 1e-5}),
     Case(("posttraining.grpo.kl_penalty",), "F.kl_div, as the mean over what p draws", "2–30 tokens", penalty_of_a_distribution, {"float64": 1e-9}),
     Case(("posttraining.grpo.completion_logprobs",), "F.cross_entropy on transformers.LlamaForCausalLM", f"{LLAMAS}; temperature 0.5–1.5", llama_logprobs,
-         IN_FLOAT32),
+         {"float64": 2e-5, "float32": 5e-5}),  # ours is computed in float32 always
 )
 
 EXEMPT = {
