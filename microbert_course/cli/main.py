@@ -15,6 +15,7 @@ from microbert_course.cli.fetch import Fetch
 from microbert_course.cli.finetuning import Classify, Finetune
 from microbert_course.cli.generation import Chat, Generate
 from microbert_course.cli.grading import Grade
+from microbert_course.cli.grpo import Grpo
 from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.lora import Lora
@@ -43,6 +44,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Finetune, tyro.conf.subcommand("finetune")]
         | Annotated[Classify, tyro.conf.subcommand("classify")]
+        | Annotated[Grpo, tyro.conf.subcommand("grpo")]
         | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Lora, tyro.conf.subcommand("lora")]
         | Annotated[Generate, tyro.conf.subcommand("generate")]

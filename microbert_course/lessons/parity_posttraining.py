@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -14,9 +16,11 @@ from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, differences, r
 from microbert_course.lessons.parity_cases import (
     BERTS,
     MODEL,
+    LLAMAS,
     Result,
     bert_batch,
     bert_config,
+    llama_pair,
     named_pairs,
     their_config,
 )
@@ -43,6 +47,12 @@ from microbert_course.posttraining.evaluation import (
     paired_bootstrap,
     pass_at_k,
     perplexity,
+)
+from microbert_course.posttraining.grpo import (
+    completion_logprobs,
+    group_advantages,
+    grpo_loss,
+    kl_penalty,
 )
 
 # --- lesson 17
@@ -217,6 +227,59 @@ def choices_of_tries(draw: Draw) -> Result:
     return _all([pass_at_k([num_tries] * 3, right, k)], [theirs])
 
 
+# --- lesson 23
+
+def trl_loss(
+    logprobs: torch.Tensor, old_logprobs: torch.Tensor, ref_logprobs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor,  # all (completions, new) but advantages
+    clip_epsilon: float, clip_epsilon_high: float, kl_coef: float, loss: str, max_new_tokens: int,
+) -> torch.Tensor:
+    "`GRPOTrainer._compute_loss` of trl, from a trainer that has nothing but what this method asks for; its model answers these log-probabilities."
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    accelerator = SimpleNamespace(num_processes=1, gather=lambda tensor: tensor, reduce=lambda tensor, reduction: tensor)
+    trainer = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *args, **kwargs: (logprobs, torch.zeros_like(logprobs), None), aux_loss_enabled=False,
+        top_entropy_quantile=1.0, off_policy_mask_threshold=None, importance_sampling_level="token", beta=kl_coef, loss_type=loss, epsilon_low=clip_epsilon,
+        epsilon_high=clip_epsilon_high, use_vllm=False, args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
+        model=SimpleNamespace(training=True), accelerator=accelerator, current_gradient_accumulation_steps=1, max_completion_length=max_new_tokens,
+        _entropy_bonus_enabled=False, _metrics=defaultdict(lambda: defaultdict(list)))
+    prompt, tokens = torch.ones(len(mask), 2, dtype=torch.long), mask.long()
+    return GRPOTrainer._compute_loss(trainer, None, {
+        "prompt_ids": prompt, "prompt_mask": prompt, "completion_ids": tokens, "completion_mask": tokens, "advantages": advantages,
+        "old_per_token_logps": old_logprobs, "ref_per_token_logps": ref_logprobs, "num_items_in_batch": tokens.sum()})
+
+
+def loss_of_trl(draw: Draw) -> Result:
+    num_rows, new = 2 * draw.size(1, 6), draw.size(1, 9)
+    mask, advantages = draw.mask(num_rows, new), group_advantages(draw.normal(num_rows).detach(), 2)
+    logprobs = draw.normal(num_rows, new)
+    old, ref = ((logprobs + 0.3 * draw.normal(num_rows, new)).detach() for _ in range(2))
+    settings = (draw.number(0.1, 0.3), draw.number(0.2, 0.5), draw.choice((0.0, draw.number(0.01, 0.3))), draw.choice(("grpo", "dapo", "dr_grpo")), new + draw.size(0, 5))
+    ours = grpo_loss(logprobs, old, advantages, mask, ref, *settings)
+    theirs, size = trl_loss(logprobs, old, ref, advantages, mask, *settings), logprobs.mean()  # the loss itself may be next to nothing
+    return differences(draw, [ours, size], [theirs, size], [(logprobs, logprobs)])
+
+
+def penalty_of_a_distribution(draw: Draw) -> Result:
+    logits, reference = draw.normal(draw.size(2, 30)), draw.normal(1).detach()
+    logprobs = logits.log_softmax(0)
+    reference = (logits.detach() * reference).log_softmax(0)
+    ours = (logprobs.detach().exp() * kl_penalty(logprobs.detach(), reference)).sum()
+    return relative([ours], [F.kl_div(reference, logprobs.detach(), reduction="sum", log_target=True)]), None
+
+
+def llama_logprobs(draw: Draw) -> Result:
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"]
+    new = draw.size(1, input_ids.size(1) - 1)
+    mask = attention_mask[:, -new:] * attention_mask[:, -new - 1 : -1]  # what has something real before it
+    temperature = draw.number(0.5, 1.5)
+    found = completion_logprobs(ours, input_ids, attention_mask, mask, temperature)
+    scores = theirs(**inputs).logits[:, -new - 1 : -1] / temperature
+    wanted = -F.cross_entropy(scores.mT, input_ids[:, -new:], reduction="none") * mask
+    return differences(draw, [found.to(draw.dtype)], [wanted], pairs)
+
+
 IN_FLOAT32 = {"float64": 1e-6, "float32": 5e-5}  # ours is computed in float32 always
 
 CASES = (
@@ -242,6 +305,11 @@ CASES = (
     Case(("posttraining.evaluation.perplexity", "posttraining.evaluation.bits_per_byte"), "F.cross_entropy over all tokens", "1–6 texts of 1–9 tokens",
          surprises, {NO_DTYPE: 1e-6}),
     Case(("posttraining.evaluation.pass_at_k",), "itertools.combinations: every choice of k tries", "1–9 tries", choices_of_tries, {NO_DTYPE: 1e-9}),
+    Case(tuple(f"posttraining.grpo.{name}" for name in ("grpo_loss", "clipped_loss", "token_weights")), "trl's GRPOTrainer._compute_loss",
+         "2–12 completions of 1–9 tokens, three ways to count them, with and without a reference", loss_of_trl, {"float64": 1e-6, "float32": 1e-5}),
+    Case(("posttraining.grpo.kl_penalty",), "F.kl_div, as the mean over what p draws", "2–30 tokens", penalty_of_a_distribution, {"float64": 1e-9}),
+    Case(("posttraining.grpo.completion_logprobs",), "F.cross_entropy on transformers.LlamaForCausalLM", f"{LLAMAS}; temperature 0.5–1.5", llama_logprobs,
+         {"float64": 2e-5, "float32": 5e-5}),  # ours is computed in float32 always
 )
 
 EXEMPT = {
@@ -255,5 +323,8 @@ EXEMPT = {
     "posttraining.evaluation.SCORES": "a table",
     **{f"posttraining.evaluation.{name}": "joins or shows pieces that have cases: tests/test_evaluation.py" for name in (
         "plot_reliability", "scores", "comparison", "evaluate_classifier")},
+    "posttraining.grpo.group_advantages": "a difference from a mean: by hand in tests/test_grpo.py; trl has it within a method that draws completions",
+    **{f"posttraining.grpo.{name}": "draws, scores, trains or shows with pieces that have cases: tests/test_grpo.py" for name in (
+        "GrpoBatch", "GrpoLoss", "GrpoData", "up_to_end", "grpo", "fingerprint", "plot_rewards", "default_terms", "start_of", "train_grpo")},
     "posttraining.evaluation.mistakes": "sorts rows: worked by hand in tests/test_evaluation.py",
 }

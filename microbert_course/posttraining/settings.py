@@ -69,3 +69,65 @@ class FinetuneConfig(TrainConfig):
                 raise CourseError(f"{name} {getattr(self, name)} and num_epochs {self.num_epochs} are both given: {self.num_epochs} epochs of "
                                   f"{num_rows:,} texts make it {value}; leave one out, or give num_epochs 0")
         return replace(self, **decided)
+
+
+@dataclass(frozen=True)
+class GrpoConfig(TrainConfig):
+    """Everything that learning from rewards by GRPO depends on.
+
+    Raises: CourseError, naming the field, if a value makes no sense."""
+
+    # data
+    model: str = "sums"  # sums: a tiny decoder that is first shown how sums are written; else smollm2, a run of a decoder, or a folder with a Llama
+    data: str = "arithmetic"  # arithmetic, or a .csv, .json, .jsonl (.gz, .xz) or .parquet file with the columns question and final (or answer)
+    prompt: str = ""  # how a question is put, {question} in its place; without it the model's chat template, else the bare question
+    num_test: int = 500  # problems that are never trained on, and scored at every look
+    # what is learned
+    group_size: int = 8  # completions of each prompt; batch_size is a multiple of it
+    max_new_tokens: int = 3  # of a completion
+    temperature: float = 1.0  # at which completions are drawn
+    num_iterations: int = 1  # updates from one batch of completions; from the second on the clip has something to do
+    scale: Literal["none", "std"] = "none"  # std divides a group's advantages by their spread, as GRPO does; none leaves them, as Dr. GRPO does
+    loss: Literal["grpo", "dapo", "dr_grpo"] = "dr_grpo"  # how tokens count: by sequence, all alike in the batch, or all alike and longer is more
+    clip_epsilon: float = 0.2  # how far a token's probability may move from where it was drawn before pushing it further earns nothing
+    clip_epsilon_high: float = 0.0  # the same upwards, where it is to be wider (Clip-Higher); 0 = as clip_epsilon
+    kl_coef: float = 0.0  # price of a nat between the model and the reference; 0 = there is no reference
+    reference: str = ""  # the model that it is to stay near: a name or a folder; without it the model as it begins
+    format_pattern: str = ""  # a regular expression for a whole completion, which earns format_weight; without it form earns nothing
+    format_weight: float = 0.1  # of a right form; a right answer earns 1
+    # what is learned from
+    batch_size: int = 1_024  # completions an update
+    num_steps: int = 450  # updates
+    # how it is learned
+    learning_rate: float = 2e-3  # at its peak
+    warmup_steps: int = 10  # updates until the rate peaks
+    floor: float = 0.3  # share of the peak rate left at the end
+    weight_decay: float = 0.0
+    eval_every: int = 30  # updates between two looks at the unseen problems
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_least(group_size=2, max_new_tokens=1, num_iterations=1, num_test=1)
+        self.check_above_zero("temperature", "clip_epsilon")
+        for name in ("kl_coef", "format_weight", "clip_epsilon_high"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise CourseError(f"{name} is {getattr(self, name)}: give 0 or more")
+        if not 0 < self.clip_epsilon < 1:
+            raise CourseError(f"clip_epsilon is {self.clip_epsilon}: give a number between 0 and 1")
+        if self.batch_size % self.group_size:
+            raise CourseError(f"batch_size {self.batch_size} does not split into groups of {self.group_size}: "
+                              f"choose a multiple of {self.group_size}")
+        if self.prompt and "{question}" not in self.prompt:
+            raise CourseError(f"prompt is {self.prompt!r} and has no place for the question: write {{question}} where it is to stand")
+        if self.num_iterations > 1:
+            self.check_whole_batches()
+
+    def check_whole_batches(self) -> None:
+        "Raises: CourseError if the run could be left between two updates of a batch: the model that drew it would be gone."
+        for name in ("num_steps", "eval_every", "save_every"):
+            if getattr(self, name) % self.num_iterations:
+                raise CourseError(f"{name} {getattr(self, name)} ends between two of the {self.num_iterations} updates of a batch: "
+                                  f"choose a multiple of num_iterations")
+        for name in ("max_tokens", "max_seconds", "patience"):
+            if getattr(self, name):
+                raise CourseError(f"{name} may end the run between two of the {self.num_iterations} updates of a batch: leave it 0, or give num_iterations 1")

@@ -1,0 +1,50 @@
+"`microbert grpo`: a run from the command line that resumes, and one sentence for each mistake."
+
+import json
+
+import pytest
+
+from microbert_course.cli.main import main
+from microbert_course.posttraining.problems import fresh_adder, sums_tokenizer
+
+SMALL = ["--num-steps", "2", "--eval-every", "1", "--batch-size", "16", "--num-test", "30", "--device", "cpu", "--warmup-steps", "0"]
+
+
+@pytest.fixture
+def adder(tmp_path):
+    "A folder with a tiny decoder that has learned nothing."
+    fresh_adder(0).save_pretrained(tmp_path / "adder")
+    sums_tokenizer().save_pretrained(tmp_path / "adder")
+    return tmp_path / "adder"
+
+
+def test_a_run_leaves_a_model_its_settings_and_what_it_reached(adder, tmp_path, capsys):
+    "The settings are there as json and as text; a finished run is not replaced unasked, and goes on if it is asked to."
+    command = ["grpo", "--model", str(adder), "--folder", str(tmp_path / "run"), *SMALL]
+    assert main(command) == 0
+    assert "right on 30 unseen problems: 0.0% before" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["group_size"] == 8 and "group_size: 8" in (tmp_path / "run" / "training.txt").read_text()
+    assert main(command) == 1 and "holds a finished run" in capsys.readouterr().err
+    assert main([*command, "--resume", "latest"]) == 0
+    assert main([*command, "--resume", "latest", "--group-size", "4"]) == 1 and "group_size is 4 and was 8" in capsys.readouterr().err
+
+
+def test_questions_of_a_file_are_asked_as_the_prompt_says(adder, tmp_path, capsys):
+    "Numbers are the goal there; a file without the columns is refused by a sentence."
+    rows = [{"question": f"{a}+{b}", "final": str(a + b)} for a in range(6) for b in range(6)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["grpo", "--model", str(adder), "--data", str(tmp_path / "sums.jsonl"), "--folder", str(tmp_path / "run"), *SMALL]
+    assert main([*command, "--prompt", "{question}="]) == 0
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["about"]["problems"] == 6
+    (tmp_path / "sums.jsonl").write_text('{"text": "one"}\n')
+    assert main([*command, "--overwrite"]) == 1 and "a problem has question and final" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--group-size", "1"], "group_size is 1: give 2 or more"), (["--num-test", "2500"], "num_test is 2500 and there are 2500 different problems"),
+    (["--max-new-tokens", "40"], "has 6 tokens, and with max_new_tokens 40"), (["--model", "nowhere"], "nowhere")])
+def test_a_mistake_is_one_sentence(adder, tmp_path, capsys, words, sentence):
+    "Status 1, the value and the remedy; nothing is left behind."
+    assert main(["grpo", "--model", str(adder), "--folder", str(tmp_path / "run"), *SMALL, *words]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1 and not (tmp_path / "run").exists()
