@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'even_levels', 'normal_float_levels', 'nearest_codes', 'in_blocks', 'pack_nibbles', 'check_packing',
            'stored_bytes', 'PackedWeight', 'QuantizedLinear', 'StoredWeights', 'quantize_model', 'dequantize_model']
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #19990ac9
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #4923e867
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from .lora import block_targets, find_targets
 from .lora_folders import has_adapters, linear_places
 from .quantized_loading import load_quantized, memory_estimate
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #417447fd
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #89cac28f
 def even_levels(
     bits: int,
 ) -> Tensor:  # (2^bits - 1,) float32 from -1 to 1, 0 in the middle
@@ -34,7 +34,7 @@ def normal_float_levels() -> Tensor:  # (16,) float32 from -1 to 1, 0 among them
     levels = torch.cat([-below, torch.zeros(1), above.flip(0)]).float()
     return levels / levels[-1]
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #567b115d
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #00a5c0f0
 FORMATS: dict[str, Tensor] = {"int8": even_levels(8), "int4": even_levels(4), "nf4": normal_float_levels()}  # names and their levels
 
 
@@ -55,7 +55,7 @@ def in_blocks(
     missing = -len(numbers) % block_size
     return (F.pad(numbers, (0, missing)) if missing else numbers).view(-1, block_size)
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #79567084
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #a7b8961d
 def pack_nibbles(
     codes: Tensor,  # (num,) uint8 below 16
 ) -> Tensor:  # (num / 2 rounded up,) uint8
@@ -73,7 +73,7 @@ def _stands_for(format: str, device: torch.device) -> Tensor:  # (256, 2) float3
     levels = F.pad(levels, (0, 16 - len(levels)))
     return torch.cartesian_prod(levels, levels)  # byte 16·i + j: levels i and j
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #5ce00a6c
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #aafc0584
 def check_packing(
     weight: Tensor,
     format: str,  # as for `PackedWeight`
@@ -90,7 +90,7 @@ def check_packing(
         place = tuple((~weight.isfinite()).nonzero()[0].tolist())
         raise ValueError(f"the weight has {weight[place].item()} at {place}, and a whole block would be lost with it: mend the weight first")
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #cef942db
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #3b180f0d
 def stored_bytes(
     module: nn.Module,
 ) -> int:
@@ -171,7 +171,7 @@ class PackedWeight(nn.Module):
             setattr(self, name, tensor.to(getattr(self, name).device))
         return self
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #d2df8efc
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #138416f0
 class _PackedProduct(torch.autograd.Function):
     "inputs · weightᵀ + bias with a weight that is unpacked on the way there and again on the way back, and kept neither time."
 
@@ -188,7 +188,7 @@ class _PackedProduct(torch.autograd.Function):
 
 
 class QuantizedLinear(nn.Module):
-    """A linear whose weight is packed and frozen; it is unpacked for each product, into the dtype of the inputs or of autocast (Dettmers et al. 2023, §3).
+    """A linear whose weight is packed and frozen; it is unpacked for each product, into the dtype of the inputs (Dettmers et al. 2023, §3).
 
     Gradients go through it, to the inputs and to adapters before it; its own weight gets none.
 
@@ -209,9 +209,7 @@ class QuantizedLinear(nn.Module):
         self, inputs: Tensor,  # (..., in_features)
     ) -> Tensor:  # (..., out_features)
         "What a linear with the unpacked weight answers."
-        device = inputs.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
-        return _PackedProduct.apply(inputs.to(dtype), self.bias if self.bias is None else self.bias.to(dtype), self.packed)
+        return _PackedProduct.apply(inputs, self.bias, self.packed)
 
     def plain(
         self, dtype: torch.dtype = torch.float32,
@@ -226,7 +224,7 @@ class QuantizedLinear(nn.Module):
             raise ValueError(f"{prefix}weight is not packed, and the model's is: load it before quantize_model")
         super()._load_from_state_dict(state_dict, prefix, *others)
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #e138b7e1
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #e867a4c9
 class StoredWeights(NamedTuple):
     "What packed weights take; it prints as a sentence."
 
