@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'even_levels', 'normal_float_levels', 'nearest_codes', 'in_blocks', 'pack_nibbles', 'check_packing',
            'stored_bytes', 'PackedWeight', 'QuantizedLinear', 'StoredWeights', 'quantize_model', 'dequantize_model']
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #4923e867
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #e63e85fd
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from .lora import block_targets, find_targets
 from .lora_folders import has_adapters, linear_places
 from .quantized_loading import load_quantized, memory_estimate
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #89cac28f
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #ca5654ee
 def even_levels(
     bits: int,
 ) -> Tensor:  # (2^bits - 1,) float32 from -1 to 1, 0 in the middle
@@ -34,7 +34,7 @@ def normal_float_levels() -> Tensor:  # (16,) float32 from -1 to 1, 0 among them
     levels = torch.cat([-below, torch.zeros(1), above.flip(0)]).float()
     return levels / levels[-1]
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #00a5c0f0
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #ba24ae45
 FORMATS: dict[str, Tensor] = {"int8": even_levels(8), "int4": even_levels(4), "nf4": normal_float_levels()}  # names and their levels
 
 
@@ -55,7 +55,7 @@ def in_blocks(
     missing = -len(numbers) % block_size
     return (F.pad(numbers, (0, missing)) if missing else numbers).view(-1, block_size)
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #a7b8961d
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #9ab6142e
 def pack_nibbles(
     codes: Tensor,  # (num,) uint8 below 16
 ) -> Tensor:  # (num / 2 rounded up,) uint8
@@ -73,7 +73,7 @@ def _stands_for(format: str, device: torch.device) -> Tensor:  # (256, 2) float3
     levels = F.pad(levels, (0, 16 - len(levels)))
     return torch.cartesian_prod(levels, levels)  # byte 16·i + j: levels i and j
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #aafc0584
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #b80786fd
 def check_packing(
     weight: Tensor,
     format: str,  # as for `PackedWeight`
@@ -90,7 +90,7 @@ def check_packing(
         place = tuple((~weight.isfinite()).nonzero()[0].tolist())
         raise ValueError(f"the weight has {weight[place].item()} at {place}, and a whole block would be lost with it: mend the weight first")
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #3b180f0d
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #1676e500
 def stored_bytes(
     module: nn.Module,
 ) -> int:
@@ -171,7 +171,7 @@ class PackedWeight(nn.Module):
             setattr(self, name, tensor.to(getattr(self, name).device))
         return self
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #138416f0
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #8b207d41
 class _PackedProduct(torch.autograd.Function):
     "inputs · weightᵀ + bias with a weight that is unpacked on the way there and again on the way back, and kept neither time."
 
@@ -224,7 +224,7 @@ class QuantizedLinear(nn.Module):
             raise ValueError(f"{prefix}weight is not packed, and the model's is: load it before quantize_model")
         super()._load_from_state_dict(state_dict, prefix, *others)
 
-# %% ../../nbs/3_posttraining/21_quantisation.ipynb #e867a4c9
+# %% ../../nbs/3_posttraining/21_quantisation.ipynb #ccf5f173
 class StoredWeights(NamedTuple):
     "What packed weights take; it prints as a sentence."
 
