@@ -22,8 +22,10 @@ from microbert_course.models.quantization import (
     PackedWeight,
     QuantizedLinear,
     StoredWeights,
+    check_packing,
     dequantize_model,
     even_levels,
+    in_blocks,
     load_quantized,
     memory_estimate,
     nearest_codes,
@@ -82,6 +84,10 @@ def test_a_number_goes_to_the_nearest_level_and_a_tie_to_the_lower_one():
 
 def test_the_first_of_two_codes_has_the_high_bits():
     assert pack_nibbles(torch.tensor([1, 2, 15, 0, 7], dtype=torch.uint8)).tolist() == [0x12, 0xF0, 0x70]
+
+
+def test_the_last_block_is_filled_up_with_zeros():
+    assert in_blocks(torch.tensor([1.0, 2.0, 3.0]), 2).tolist() == [[1.0, 2.0], [3.0, 0.0]]
 
 
 def test_a_block_worked_by_hand():
@@ -372,6 +378,8 @@ def test_a_packing_that_cannot_be_is_refused(settings, text):
     with pytest.raises(ValueError) as caught:
         PackedWeight(draw(4, 8), *settings)
     assert text in sentence(caught)
+    with pytest.raises(ValueError):
+        check_packing(draw(4, 8), *settings)
     PackedWeight(draw(4, 7), "int8", 7)  # eight bits have no pairs
 
 

@@ -14,10 +14,13 @@ from torch import nn
 from torch.nn import CrossEntropyLoss
 from transformers import BertForSequenceClassification
 
+from microbert_course.data.corpus import pack
+from microbert_course.data.packing import Example, pack_examples
 from microbert_course.lessons import parity_cases
 from microbert_course.lessons.parity import NO_DTYPE, Case, Draw, differences, relative
 from microbert_course.lessons.parity_cases import (
     BERTS,
+    EXACT,
     LLAMAS,
     MODEL,
     Result,
@@ -26,8 +29,10 @@ from microbert_course.lessons.parity_cases import (
     llama_pair,
     lora_settings,
     named_pairs,
+    random_documents,
     their_config,
     to_peft,
+    unequal,
 )
 from microbert_course.lessons.parity_cases import copy as copy_weights
 from microbert_course.models.checkpoints import encoder_weight_names
@@ -308,6 +313,31 @@ def choices_of_tries(draw: Draw) -> Result:
     return _all([pass_at_k([num_tries] * 3, right, k)], [theirs])
 
 
+# --- lesson 19
+
+def rows_of_trl(draw: Draw) -> Result:
+    "Of equals trl takes others first, so rows are compared by the tokens in them."
+    from pyarrow import table
+    from trl.data_utils import _pack_bfd
+
+    seq = draw.size(24, 40)
+    documents = random_documents(draw, 24)
+    theirs = _pack_bfd(table({"input_ids": [document.tolist() for document in documents]}), seq)["input_ids"].to_pylist()
+    return unequal(sorted((pack(documents, seq) != 0).sum(axis=1).tolist()), sorted(map(len, theirs)))
+
+
+def packed_examples(draw: Draw) -> Result:
+    ours, theirs, pairs, _ = llama_pair(draw)
+    texts = [draw.ids(1, ours.config.vocab_size, draw.size(2, 12)) for _ in range(draw.size(2, 6))]
+    starts = [draw.size(1, len(ids) - 1) for ids in texts]  # of the answers
+    labels = [F.pad(ids[1:].index_fill(0, torch.arange(start - 1), -100), (0, 1), value=-100) for ids, start in zip(texts, starts, strict=True)]
+    rows = pack_examples([Example(ids.numpy(), asked.numpy()) for ids, asked in zip(texts, labels, strict=True)], draw.size(12, 40), 0)
+    logits = ours(*(torch.from_numpy(array) for array in (rows.input_ids, rows.document_numbers, rows.position_ids)))
+    packed = F.cross_entropy(logits.mT, torch.from_numpy(rows.labels), reduction="sum")
+    alone = [F.cross_entropy(theirs(ids[None]).logits[0], asked, reduction="sum") for ids, asked in zip(texts, labels, strict=True)]
+    return differences(draw, [packed], [torch.stack(alone).sum()], pairs)
+
+
 # --- lesson 23
 
 def trl_loss(
@@ -396,6 +426,10 @@ CASES = (
     Case(("posttraining.evaluation.perplexity", "posttraining.evaluation.bits_per_byte"), "F.cross_entropy over all tokens", "1–6 texts of 1–9 tokens",
          surprises, {NO_DTYPE: 1e-6}),
     Case(("posttraining.evaluation.pass_at_k",), "itertools.combinations: every choice of k tries", "1–9 tries", choices_of_tries, {NO_DTYPE: 1e-9}),
+    Case(("data.corpus.best_fit", "data.corpus.pack"), "trl.pack_dataset, best fit decreasing", "1–30 documents of 2–24 tokens, rows of 24–40", rows_of_trl,
+         EXACT, "of the rows"),
+    Case(("data.packing.pack_examples", "data.packing.Example"), "transformers.LlamaForCausalLM on each example alone",
+         "2–6 examples of 2–12 tokens, their answers asked; 1–4 layers", packed_examples, {"float32": 2e-5}),
     Case(tuple(f"posttraining.grpo.{name}" for name in ("grpo_loss", "clipped_loss", "token_weights")), "trl's GRPOTrainer._compute_loss",
          "2–12 completions of 1–9 tokens, three ways to count them, with and without a reference", loss_of_trl, {"float64": 1e-6, "float32": 1e-5}),
     Case(("posttraining.grpo.kl_penalty",), "F.kl_div, as the mean over what p draws", "2–30 tokens", penalty_of_a_distribution, {"float64": 1e-9}),

@@ -21,7 +21,7 @@ from .quantized_loading import load_quantized, memory_estimate
 # %% ../../nbs/3_posttraining/21_quantisation.ipynb #ca5654ee
 def even_levels(
     bits: int,
-) -> Tensor:  # (2^bits - 1,) float32 from -1 to 1, 0 in the middle
+) -> Tensor:  # (num_levels,) float32 from -1 to 1, 0 in the middle; 2^bits - 1 of them
     "Levels at equal distances, as many above 0 as below: those of absmax rounding to whole numbers (Dettmers et al. 2022, §2.1)."
     largest = 2 ** (bits - 1) - 1
     return torch.arange(-largest, largest + 1) / largest
@@ -75,7 +75,7 @@ def _stands_for(format: str, device: torch.device) -> Tensor:  # (256, 2) float3
 
 # %% ../../nbs/3_posttraining/21_quantisation.ipynb #b80786fd
 def check_packing(
-    weight: Tensor,
+    weight: Tensor,  # any shape
     format: str,  # as for `PackedWeight`
     block_size: int | None,
 ) -> None:
@@ -150,11 +150,13 @@ class PackedWeight(nn.Module):
         "What printing it adds to its name."
         return f"{tuple(self.shape)}, {self.format}, blocks of {self.block_size}, {self.bits_per_weight:.3f} bits a weight"
 
-    def get_extra_state(self) -> Tensor:  # int64
+    def get_extra_state(self) -> Tensor:  # (2 + dimensions,) int64
         "What the codes mean, for `state_dict`: format, block size, shape."
         return torch.tensor([list(FORMATS).index(self.format), self.block_size, *self.shape])
 
-    def set_extra_state(self, state: Tensor) -> None:
+    def set_extra_state(
+        self, state: Tensor,  # (2 + dimensions,) int64
+    ) -> None:
         """Codes of another format would fit and mean something else.
 
         Raises: ValueError if the saved weight was packed otherwise, or has another shape."""
