@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -31,7 +30,12 @@ from microbert_course.models.bert import MicroBert, MicroBertConfig
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.models.gpt_text import prompt_ids
-from microbert_course.posttraining.encoder_decoder import AnswerLoss, EncoderDecoder, EncoderDecoderForm, load_encoder_decoder
+from microbert_course.posttraining.encoder_decoder import (
+    AnswerLoss,
+    EncoderDecoder,
+    EncoderDecoderForm,
+    load_encoder_decoder,
+)
 from microbert_course.posttraining.instruction import (
     ENCODERS,
     DecoderForm,

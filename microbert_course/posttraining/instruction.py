@@ -7,7 +7,7 @@ __all__ = ['ENCODERS', 'to_example', 'with_template', 'asked', 'parse_label', 'i
            'DecoderForm', 'SftBatch', 'SftData', 'load_learner', 'form_of', 'encode_sets', 'write_answers',
            'instruction_tuning', 'score_sets', 'fingerprint', 'SftResult', 'train_sft', 'score_test']
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #25627f3a
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #f2a48ed6
 import hashlib
 import json
 import re
@@ -43,7 +43,7 @@ from ..training.loop import Batch, MaskedLMLoss, evaluate, plot_history
 from ..training.run_log import looks_since_best
 from ..training.task import Task
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #1e1600cc
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #e02fe93e
 def to_example(
     prompt_ids: Sequence[int],  # what is asked
     answer_ids: Sequence[int],  # what is to be said, the token that ends it included
@@ -58,7 +58,7 @@ def to_example(
     labels[len(prompt_ids) - 1 : -1] = ids[len(prompt_ids) :]               # the prompt's last token asks for the answer's first
     return Example(ids, labels)
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #3c116663
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #75053b3e
 def with_template(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str = "",  # how a task is put, {prompt} in its place; "" = the tokenizer's own chat template, else the task and a new line
@@ -85,7 +85,7 @@ def asked(
     "A prompt as the model is asked: in the tokenizer's chat template, up to where the answer begins."
     return tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #58536f20
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #f00089a6
 def parse_label(
     text: str,  # what a model wrote
     labels: Sequence[str],  # the words, or letters, of which it should be one
@@ -134,7 +134,7 @@ def score_answers(
             scores[name] = sum(verdict is True for verdict in verdicts) / len(verdicts)
     return {**scores, "unparsed": sum(verdict is None for _, verdict in checked), "answered": len(checked)} if checked else {}
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #76c7e1cd
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #81753ee3
 class DecoderForm:
     """How a decoder is asked, and how it answers: examples to ids, ids to batches, prompts to answers.
 
@@ -184,7 +184,7 @@ class DecoderForm:
         "The most probable token each time, until the end."
         return answers_to(model, self.tokenizer, self.problems(prompts), max_new_tokens, batch_size)
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #4eb9bc3b
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #a3e1acc9
 @dataclass
 class SftBatch:
     "Some examples. Processes and micro-batches share them out before they are laid into rows, so packing changes the cost and not the result."
@@ -225,7 +225,7 @@ class SftData:
         drawn = self.mixture.draws(step * config.batch_size, (step + 1) * config.batch_size)
         return SftBatch([self.sets[name][row] for name, row in drawn], self.form)
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #90570c94
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #c878cf4d
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert", "camembert", "mpnet")
 
 
@@ -279,7 +279,7 @@ def encode_sets(
         num_long += len(long)
     return encoded, num_long
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #2df3509f
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #83c1960a
 def write_answers(
     model: GptForCausalLM | EncoderDecoder,  # on the device
     form: DecoderForm | EncoderDecoderForm,
@@ -294,7 +294,7 @@ def write_answers(
     found = dict(gather_object(found) if accelerator and accelerator.num_processes > 1 else found)
     return [found[number] for number in range(len(examples))]
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #7b894b53
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #e66c3ae7
 def instruction_tuning(
     model: GptForCausalLM | EncoderDecoder,  # where learning begins; it stays as it is
     form: DecoderForm | EncoderDecoderForm,
@@ -359,7 +359,7 @@ def fingerprint(
         digest.update(weight.detach().float().cpu().numpy())
     return digest.hexdigest()
 
-# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #70585bfa
+# %% ../../nbs/3_posttraining/19_instruction_tuning.ipynb #dafc4f7a
 @dataclass
 class SftResult(RunResult):
     "What `train_sft` answers. The model is the best state, by its loss on the held-out answers; it is in eval mode."

@@ -6,8 +6,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 from microbert_course.data.mixture import Mixture, parse_mixture
-from microbert_course.data.registry import REGISTRY, described, entry, placed_examples, read_rows, rows_of, where
+from microbert_course.data.registry import REGISTRY, _is_installed, described, entry, read_rows, rows_of
 from microbert_course.data.registry_entries import Entry
+from microbert_course.data.registry_rows import placed_examples
 from microbert_course.data.sources import PACKAGES, DataError, _looks_like_a_path, duplicate_key, split_indices
 from microbert_course.data.streams import _kind
 from microbert_course.posttraining.settings import SftConfig
@@ -68,9 +69,9 @@ def split_of(found: Entry, for_test: bool) -> str:
     """The split of a set to learn from, or to score with.
 
     Raises: DataError if it has none."""
-    is_packed = bool(found.package) and where(found) == "package"  # a package brings train, of which validation is cut
     wanted = ("test", "validation", "valid", "validation_matched") if for_test else ("train", "auxiliary_train")
-    split = next((split for split in wanted if split in found.splits and not (is_packed and split == "test")), None)
+    # a package brings train, of which validation is cut, and no test
+    split = next((split for split in wanted if split in found.splits and not (split == "test" and _is_installed(found))), None)
     if split is None:
         raise DataError(f'"{found.name}" has no split to {"score" if for_test else "learn"} with, only {", ".join(found.splits)}: '
                         f"give a file of its rows, {found.name}@FILE")
