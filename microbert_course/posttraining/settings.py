@@ -67,7 +67,7 @@ class FinetuneConfig(EpochConfig):
     lora_alpha: float = 16.0  # how much a change counts: times lora_alpha / lora_rank
     lora_targets: str = "query,value"  # ends of the names of the linears that get one, as transformers calls them, with commas; "" = all in the blocks
     class_weights: Literal["none", "balanced"] = "none"  # balanced lets every label count alike, however few its texts are
-    dropout: float = 0.1  # share dropped in training; a single pass over the texts does better without, and faster on a CPU
+    dropout: float = 0.1  # share dropped in training; a single pass over the texts does as well without, and faster on a CPU
     # what is learned from
     batch_size: int = 16  # rows an update, over all processes and micro-batches
     # how it is learned
