@@ -30,6 +30,7 @@ from microbert_course.models.bert import MicroBert, MicroBertConfig
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.models.gpt_text import prompt_ids
+from microbert_course.models.lora_folders import has_adapters
 from microbert_course.posttraining.encoder_decoder import (
     AnswerLoss,
     EncoderDecoder,
@@ -181,6 +182,7 @@ def test_a_label_is_read_where_it_is_clear(text, found):
     ("equivalent, not not_equivalent", "equivalent")])
 def test_a_label_within_another_is_not_read_twice(text, found):
     assert parse_label(text, ["equivalent", "not_equivalent"]) == found
+    assert parse_label("Very good.", ["very", "good", "very good"]) == "very good"
 
 
 @pytest.mark.parametrize(("text", "found"), [("B", "B"), ("(B)", "B"), ("B. blue", "B"), ("The answer is B", "B"), ("A bird is B.", "B"), ("b", None), ("A or B", "B"),
@@ -320,7 +322,7 @@ def test_low_rank_changes_are_saved_beside_the_merged_weights(tokenizer, example
     assert json.loads((run.folder / "training.json").read_text())["about"]["trainable_share"] < 0.1
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), run.folder / "adapter").eval()
     ids = torch.tensor([[5, 6, 7]])
-    assert torch.allclose(adapted(ids).logits, load_decoder(run.folder)[0](ids), atol=1e-5)
+    assert torch.allclose(adapted(ids).logits, load_decoder(run.folder)[0](ids), atol=1e-5) and not any(map(has_adapters, run.model.modules()))
     assert not torch.allclose(decoder()(ids), load_decoder(run.folder)[0](ids), atol=1e-3)
 
 
@@ -381,10 +383,10 @@ def test_an_encoder_decoder_goes_through_the_same_pipeline(make, tokenizer, tmp_
     theirs, tokens = AutoModelForSeq2SeqLM.from_pretrained(run.folder).eval(), AutoTokenizer.from_pretrained(run.folder)
     form = form_of(run.model, tokens, config)
     assert isinstance(form, EncoderDecoderForm)
-    batch = SftBatch(form.encode([VERDICTS[0], sums()[0]]), form)
+    batch = SftBatch(form.encode([VERDICTS[0], {**sums()[0], "answer": "one two"}]), form)
     loss, num_right = AnswerLoss(run.model)(*batch.tensors("cpu"))
     ids, mask, labels = batch.tensors("cpu")
-    assert labels.tolist() == [[4, 2], [tokens.convert_tokens_to_ids("2"), 2]] and 0 <= num_right <= 4
+    assert labels.tolist() == [[4, 2, -100], [*tokens.convert_tokens_to_ids(["one", "two"]), 2]] and 0 <= num_right <= batch.num_predicted == 5
     assert loss.item() / batch.num_predicted == pytest.approx(theirs(input_ids=ids, attention_mask=mask, labels=labels).loss.item(), rel=1e-5)
     if make is tiny_t5:
         def interrupt(model, score):
