@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections import defaultdict
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,14 @@ import torch.nn.functional as F
 from peft import inject_adapter_in_model
 from torch import nn
 from torch.nn import CrossEntropyLoss
-from transformers import BertForSequenceClassification
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from microbert_course.data.corpus import pack
 from microbert_course.data.packing import Example, pack_examples
@@ -55,6 +63,7 @@ from microbert_course.posttraining.classification import (
     block_at_first,
     confusion_matrix,
 )
+from microbert_course.posttraining.encoder_decoder import AnswerLoss, EncoderDecoder, EncoderDecoderForm, Pair
 from microbert_course.posttraining.evaluation import (
     accuracy,
     bits_per_byte,
@@ -76,6 +85,8 @@ from microbert_course.posttraining.grpo import (
     grpo_loss,
     kl_penalty,
 )
+from microbert_course.posttraining.instruction import DecoderForm, SftBatch, to_example
+from microbert_course.training.loop import MaskedLMLoss
 
 # --- lesson 17
 
@@ -338,6 +349,38 @@ def packed_examples(draw: Draw) -> Result:
     return differences(draw, [packed], [torch.stack(alone).sum()], pairs)
 
 
+def answers_alone(draw: Draw) -> Result:
+    ours, theirs, pairs, _ = llama_pair(draw)
+    parts = [[draw.ids(1, ours.config.vocab_size, draw.size(1, 9)).tolist() for _ in range(2)] for _ in range(draw.size(1, 5))]  # prompts and answers
+    settings = SimpleNamespace(packing=draw.choice((True, False)), max_seq_len=draw.size(18, 40), pad=0)
+    batch = SftBatch([to_example(*part) for part in parts], SimpleNamespace(batch=partial(DecoderForm.batch, settings)))
+    loss, _ = MaskedLMLoss(ours)(*batch.tensors("cpu"))
+    longest = max(len(prompt) + len(answer) for prompt, answer in parts)
+    rows = [(prompt + answer, [-100] * len(prompt) + answer) for prompt, answer in parts]
+    ids, labels = (torch.tensor([row[part] + [filler] * (longest - len(row[part])) for row in rows]) for part, filler in ((0, 0), (1, -100)))
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row, _ in rows])
+    return differences(draw, [loss / batch.num_predicted], [theirs(input_ids=ids, attention_mask=mask, labels=labels).loss], pairs)
+
+
+def answers_of_an_encoder_decoder(draw: Draw) -> Result:
+    vocab_size, sizes = draw.size(12, 40), {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0, "d_model": 4 * draw.size(2, 6)}
+    theirs = draw.choice((
+        lambda: T5ForConditionalGeneration(T5Config(vocab_size=vocab_size, d_kv=4, d_ff=8, num_layers=draw.size(1, 3), num_heads=2, **sizes)),
+        lambda: BartForConditionalGeneration(BartConfig(
+            vocab_size=vocab_size, encoder_layers=1, decoder_layers=draw.size(1, 2), encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8,
+            max_position_embeddings=40, bos_token_id=1, **sizes))))()
+    theirs = draw.shake(theirs).eval()
+    ours = EncoderDecoder(copy.deepcopy(theirs))
+    parts = [[draw.ids(1, vocab_size, draw.size(1, 9)) for _ in range(2)] for _ in range(draw.size(1, 5))]
+    settings = SimpleNamespace(pad=0)
+    batch = SftBatch([Pair(*(part.numpy() for part in pair)) for pair in parts], SimpleNamespace(batch=partial(EncoderDecoderForm.batch, settings)))
+    loss, _ = AnswerLoss(ours)(*batch.tensors("cpu"))
+    ids, labels = (pad_sequence([pair[side] for pair in parts], batch_first=True, padding_value=filler) for side, filler in ((0, 0), (1, -100)))
+    mask = pad_sequence([torch.ones_like(pair[0]) for pair in parts], batch_first=True)
+    return differences(draw, [loss / batch.num_predicted], [theirs(input_ids=ids, attention_mask=mask, labels=labels).loss],
+                       list(zip(ours.parameters(), theirs.parameters(), strict=True)))
+
+
 # --- lesson 23
 
 def trl_loss(
@@ -430,6 +473,11 @@ CASES = (
          EXACT, "of the rows"),
     Case(("data.packing.pack_examples", "data.packing.Example"), "transformers.LlamaForCausalLM on each example alone",
          "2–6 examples of 2–12 tokens, their answers asked; 1–4 layers", packed_examples, {"float32": 2e-5}),
+    Case(tuple(f"posttraining.instruction.{name}" for name in ("to_example", "DecoderForm", "SftBatch")), "transformers.LlamaForCausalLM with labels=-100 at prompts and padding",
+         "1–5 prompts and answers of 1–9 tokens, packed or not; 1–4 layers", answers_alone, {"float32": 5e-5}),
+    Case(tuple(f"posttraining.encoder_decoder.{name}" for name in ("EncoderDecoder", "EncoderDecoderForm", "AnswerLoss", "Pair")),
+         "the loss of transformers' T5 and BART with labels=-100 at padding", "1–5 prompts and answers of 1–9 tokens; 1–3 layers", answers_of_an_encoder_decoder,
+         {"float32": 5e-5}),
     Case(tuple(f"posttraining.grpo.{name}" for name in ("grpo_loss", "clipped_loss", "token_weights")), "trl's GRPOTrainer._compute_loss",
          "2–12 completions of 1–9 tokens, three ways to count them, with and without a reference", loss_of_trl, {"float64": 1e-6, "float32": 1e-5}),
     Case(("posttraining.grpo.kl_penalty",), "F.kl_div, as the mean over what p draws", "2–30 tokens", penalty_of_a_distribution, {"float64": 1e-9}),
@@ -452,6 +500,11 @@ EXEMPT = {
     "posttraining.evaluation.SCORES": "a table",
     **{f"posttraining.evaluation.{name}": "joins or shows pieces that have cases: tests/test_evaluation.py" for name in (
         "plot_reliability", "scores", "comparison", "evaluate_classifier")},
+    "posttraining.instruction.ENCODERS": "a list of names",
+    **{f"posttraining.instruction.{name}": "puts, reads and scores text: by hand in tests/test_instruction.py" for name in (
+        "with_template", "asked", "parse_label", "is_right", "can_be_checked", "score_answers", "score_sets")},
+    **{f"posttraining.instruction.{name}": "draws, reads or trains with pieces that have cases: tests/test_instruction.py" for name in (
+        "SftData", "load_learner", "form_of", "encode_sets", "write_answers", "instruction_tuning", "fingerprint", "SftResult", "train_sft", "score_test")},
     "posttraining.grpo.group_advantages": "a difference from a mean: by hand in tests/test_grpo.py; trl has it within a method that draws completions",
     **{f"posttraining.grpo.{name}": "draws, scores, trains or shows with pieces that have cases: tests/test_grpo.py" for name in (
         "GrpoBatch", "GrpoLoss", "GrpoData", "up_to_end", "grpo", "fingerprint", "plot_rewards", "default_terms", "start_of", "train_grpo")},

@@ -127,7 +127,7 @@ class RunFolder:
         task.save(model, self.path)
         if looks_since_best(history, task.metric) == 0:
             (self.path / "best").mkdir(exist_ok=True)
-            for file in (*self.path.glob("tokenizer*"), *self.path.glob("special_tokens*"), *self.path.glob("training.*")):
+            for file in (file for kind in ("tokenizer*", "special_tokens*", "chat_template*", "training.*") for file in self.path.glob(kind)):
                 write_whole(self.path / "best" / file.name, file.read_bytes())
             task.save(model, self.path / "best")
 
