@@ -25,8 +25,10 @@ def write_arithmetic(
     facts = [f"{a}+{b}={f'{a + b:02}'[::-1]}" for a, b in draw.integers(0, 10, (NUM_TEXTS * FACTS_PER_TEXT, 2)).tolist()]
     sums = [{"question": sum_.prompt, "answer": sum_.answer} for sum_ in all_sums() if "0" not in (sum_.prompt[0], sum_.prompt[3])]  # 10 and above
     sums = [sums[number] for number in draw.permutation(len(sums))]
+    shown = [{"prompt": row["question"], "answer": row["answer"], "kind": "math", "labels": [], "final": row["answer"]}  # an example as it is: nothing around it
+             for row in sums[NUM_UNSEEN : NUM_UNSEEN + NUM_SHOWN]]
     parts = {"texts": [" ".join(facts[start : start + FACTS_PER_TEXT]) for start in range(0, len(facts), FACTS_PER_TEXT)],
-             "shown": sums[NUM_UNSEEN : NUM_UNSEEN + NUM_SHOWN], "problems": sums[NUM_UNSEEN:], "unseen": sums[:NUM_UNSEEN]}
+             "shown": shown, "problems": sums[NUM_UNSEEN:], "unseen": sums[:NUM_UNSEEN]}
     for name, rows in parts.items():
         write_whole(folder / FILES[name], "".join(f"{row if name == 'texts' else json.dumps(row)}\n" for row in rows))
     return {name: str(folder / file) for name, file in FILES.items()}
