@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.nn.attention import sdpa_kernel
 from transformers import PreTrainedTokenizerBase
@@ -112,6 +112,20 @@ def first_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
         broadcast_object_list(refusal)
     if refusal[0]:
         raise refusal[0]
+    return answer
+
+
+def everybody_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
+    "What each process answers, for itself; where one refuses, all end with its refusal, so that none waits for it."
+    answer, refusals = None, [None]
+    try:
+        answer = ask()
+    except CourseError as error:
+        refusals = [error]
+    if accelerator.num_processes > 1:
+        refusals = gather_object(refusals)
+    for refusal in filter(None, refusals):
+        raise refusal
     return answer
 
 
