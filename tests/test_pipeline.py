@@ -122,9 +122,9 @@ def test_unseen_sums_stay_unseen(tmp_path):
     "No sum to be scored on is shown or tried, and the texts have none of two digits."
     paths = write_arithmetic(tmp_path)
     rows = {name: [json.loads(line) for line in open(paths[name])] for name in ("shown", "problems", "unseen")}
-    asked = {name: {row.get("question", row.get("prompt")) for row in rows[name]} for name in rows}
+    asked = {name: {row["prompt"] for row in rows[name]} for name in rows}
     assert len(asked["unseen"]) == 300 and not asked["unseen"] & (asked["shown"] | asked["problems"]) and asked["shown"] < asked["problems"]
-    assert all(str(int(row["question"][:2]) + int(row["question"][3:5]))[::-1] == row["answer"] for row in rows["problems"] + rows["unseen"])
+    assert all(str(int(row["prompt"][:2]) + int(row["prompt"][3:5]))[::-1] == row["answer"] for row in rows["problems"] + rows["unseen"])
     assert all(len(fact.partition("=")[0]) == 3 for line in open(paths["texts"]) for fact in line.split())
 
 

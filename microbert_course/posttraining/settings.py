@@ -134,7 +134,7 @@ class GrpoConfig(TrainConfig):
     model: str = "sums"  # sums: a tiny decoder that is first shown how sums are written; else smollm2, a run of a decoder, or a folder with a Llama
     data: str = "arithmetic"  # arithmetic, or a .csv, .json, .jsonl (.gz, .xz) or .parquet file with the columns question and final (or answer)
     test: str = ""  # a file of the same kind to score the model on; what is in both is not trained on; without it a part of data is set aside
-    prompt: str = ""  # how a question is put, {question} in its place; without it the model's chat template, else the bare question
+    prompt: str = ""  # how a question is put, {question} in its place; without it as `microbert sft` puts it
     num_test: int = 500  # problems that are never trained on, and scored at every look; 0 = all of test
     reward: Literal["auto", "number", "label", "code"] = "auto"  # what is compared: its last number, the whole text, or, of a program, what it gives back; auto: label for arithmetic, number for a file
     # what is learned
