@@ -186,7 +186,7 @@ def begin(folder: Path, pipeline: Pipeline, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "pipeline.json", {"stages": {name: asdict(config) for name, config in pipeline.stages.items()}, "prompts": pipeline.prompts})
     if any(config.data == MADE for config in pipeline.stages.values()):
-        write_arithmetic(folder / "data")
+        write_arithmetic(folder / "data", next(iter(pipeline.stages.values())).seed)
 
 
 def as_run(
