@@ -23,11 +23,14 @@ from microbert_course.posttraining.grpo import (
     grpo_loss,
     kl_penalty,
     plot_rewards,
+    problems_of,
     start_of,
     token_weights,
     train_grpo,
     up_to_end,
 )
+from microbert_course.posttraining.instruction import asked, with_template
+from microbert_course.posttraining.instruction_data import read_examples
 from microbert_course.posttraining.problems import (
     SHOWING,
     SUMS_SHAPE,
@@ -35,6 +38,7 @@ from microbert_course.posttraining.problems import (
     Prompts,
     all_sums,
     answers_to,
+    completion_texts,
     fresh_adder,
     read_problems,
     show_sums,
@@ -43,6 +47,7 @@ from microbert_course.posttraining.problems import (
 )
 from microbert_course.posttraining.rewards import Term, label_reward, numeric_reward
 from microbert_course.posttraining.settings import GrpoConfig
+from microbert_course.training.distributed import launch
 
 CONFIG = GrpoConfig(batch_size=32, num_steps=4, eval_every=2, num_test=20, device="cpu", warmup_steps=0)
 SUMS = split_problems(all_sums(6), 10, seed=0)
@@ -271,6 +276,62 @@ def test_the_model_that_learning_begins_with_stays_as_it_is(tmp_path):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+TWO_PROCESSES = '''
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from microbert_course.errors import CourseError
+from microbert_course.posttraining.grpo import GrpoData, check_processes, start_of, train_grpo
+from microbert_course.posttraining.problems import Prompts, all_sums, fresh_adder, split_problems, sums_tokenizer
+from microbert_course.posttraining.rewards import Term
+from microbert_course.posttraining.settings import GrpoConfig
+
+folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+config = GrpoConfig(batch_size=32, num_steps=4, eval_every=2, num_test=9, device="cpu", warmup_steps=0, kl_coef=0.1, num_iterations=2, gradient_accumulation_steps=2)
+sums, tokenizer, seen = split_problems(all_sums(6), 9, seed=0), sums_tokenizer(), []
+
+
+def even(prompts, completions, answers):
+    seen.append((len(prompts), sorted(set(prompts))))
+    return [float(text[:1] in {*"02468"} and text != "") for text in completions]
+
+
+def broken(prompts, completions, answers):
+    return [float("nan") if rank else 0.0] * len(completions)
+
+
+def refusal(ask, *arguments):
+    try:
+        ask(*arguments)
+    except CourseError as error:
+        return str(error)
+
+
+accelerator = Accelerator(cpu=True)
+said = [refusal(GrpoData(tokenizer, Prompts(sums[0], tokenizer), (Term("judge", broken),), accelerator, policy=fresh_adder(0)).draw, 0, config),
+        refusal(check_processes, replace(config, batch_size=8, num_iterations=1, gradient_accumulation_steps=1), accelerator),
+        refusal(start_of, config, folder / "none")]
+run = train_grpo(config, folder / "run", sums, (Term("even", even),), (fresh_adder(0), tokenizer), progress=False, resume=sys.argv[2] if sys.argv[2:] else None)
+(folder / f"{rank}.json").write_text(json.dumps({"weights": run.model.gpt.word.weight.tolist(), "history": run.history, "seen": seen[:3], "said": said}))
+'''
+
+
+def test_two_processes_draw_their_own_share_and_stay_one_run(tmp_path):
+    "Each answers and scores half of the prompts, both know all of it; where one has to refuse, both do, with its sentence."
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    launch(tmp_path / "two.py", tmp_path, num_processes=2, timeout_s=150)
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert [number for number, _ in one["seen"]] == [5, 16, 16] and [number for number, _ in other["seen"]] == [4, 16, 16]  # a look, then draws
+    assert len(one["seen"][1][1]) == 2 and not {*one["seen"][1][1]} & {*other["seen"][1][1]}
+    assert one["weights"] == other["weights"] and one["history"] == other["history"]
+    assert one["history"]["train"][0]["kl"] == 0 < one["history"]["train"][2]["kl"]
+    assert one["said"] == other["said"] and "the reward 'judge' is nan for completion 0" in one["said"][0]
+    assert "batch_size 8 in groups of 8 is 1 prompts, which do not split over 2 processes" in one["said"][1] and "without a launcher" in one["said"][2]
+
+
 def test_an_update_without_the_model_that_drew_is_refused():
     "The second update of a batch needs what the first one drew."
     config = replace(CONFIG, num_iterations=2)
@@ -302,7 +363,10 @@ def test_a_reference_of_another_vocabulary_and_prompts_that_do_not_fit_are_refus
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"group_size": 1}, "group_size is 1: give 2 or more"), ({"batch_size": 30}, "batch_size 30 does not split into groups of 8"),
     ({"temperature": 0.0}, "temperature is 0.0"), ({"clip_epsilon": 1.5}, "clip_epsilon is 1.5"), ({"kl_coef": -1.0}, "kl_coef is -1.0"),
-    ({"scale": "batch"}, "scale is 'batch': choose one of 'none', 'std'"), ({"loss": "ppo"}, "loss is 'ppo'"), ({"prompt": "Solve:"}, "has no place for the question"),
+    ({"scale": "batch"}, "scale is 'batch': choose one of 'none', 'std'"), ({"loss": "ppo"}, "loss is 'ppo'"), ({"prompt": "Solve:", "data": "a.jsonl", "model": "m"}, "has no place for the question"),
+    ({"prompt": "{question}"}, "prompt '{question}' is for questions from a file"), ({"reward": "number"}, "reward 'number' is for questions from a file"),
+    ({"test": "b.jsonl"}, "test 'b.jsonl' is for questions"), ({"data": "a.jsonl"}, "model is sums, which reads nothing but sums"), ({"num_test": 0}, "num_test is 0: give 1"),
+    ({"reference": "smollm2"}, "reference is 'smollm2' and kl_coef 0, so it would not be asked"), ({"format_pattern": "(("}, "format_pattern is '[(][(]' and no regular expression"),
     ({"num_iterations": 3}, "num_steps 4 ends between two of the 3 updates"), ({"num_iterations": 2, "max_seconds": 9.0}, "max_seconds may end the run between")])
 def test_settings_that_cannot_be_are_named(changes, sentence):
     "The field, its value, and what would do."
@@ -314,7 +378,7 @@ def test_problems_come_from_a_file(tmp_path):
     "final, or answer with its ####; a column that is missing, an answer without a number and an empty question are named with their line."
     tokenizer = sums_tokenizer()
 
-    def read(*rows, prompt=""):
+    def read(*rows, prompt="{question}"):
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return read_problems(tmp_path / "rows.jsonl", tokenizer, prompt)
 
@@ -326,6 +390,62 @@ def test_problems_come_from_a_file(tmp_path):
             read(row)
 
 
+def test_without_a_prompt_questions_are_put_as_instruction_tuning_puts_them(tmp_path):
+    "In the same words and the same template, whatever the columns are called; an example stays as it stands; an answer without a number is named."
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "How many?", "answer": "It is 2.\n#### 2"}) + "\n")
+    (tmp_path / "examples.jsonl").write_text(json.dumps({"prompt": "1+1=", "answer": "2", "kind": "math", "labels": [], "final": "2"}) + "\n")
+    tokenizer = with_template(sums_tokenizer(), "<{prompt}>")
+    example = read_examples(str(tmp_path / "rows.jsonl"))[0]
+    assert read_problems(tmp_path / "rows.jsonl", tokenizer) == [Problem(asked(example["prompt"], tokenizer), "2")] and "How many?" in example["prompt"]
+    assert read_problems(tmp_path / "examples.jsonl", tokenizer) == [Problem("<1+1=>", "2")]
+    (tmp_path / "examples.jsonl").write_text(json.dumps({"prompt": "1+1=", "answer": "two", "kind": "instruction", "labels": [], "final": ""}) + "\n")
+    with pytest.raises(CourseError, match="the answer to '1\\+1=' is 'two': give an answer with a number"):
+        read_problems(tmp_path / "examples.jsonl", tokenizer)
+
+
+def test_a_test_file_is_scored_and_what_it_holds_is_not_learned(tmp_path):
+    "Its questions go out of those to learn from; a number draws so many of it, 0 takes all; too many, and nothing left to learn from, are named."
+    tokenizer = sums_tokenizer()
+
+    def file(name, numbers):
+        (tmp_path / name).write_text("".join(json.dumps({"question": f"{number}+0", "final": str(number)}) + "\n" for number in numbers))
+        return str(tmp_path / name)
+
+    config = replace(CONFIG, data=file("data.jsonl", range(20)), test=file("test.jsonl", range(15, 30)), model="m", num_test=4)
+    train, test = problems_of(config, tokenizer)
+    assert [one.answer for one in train] == [str(number) for number in range(15)] and len({one.answer for one in test} & {str(n) for n in range(15, 30)}) == 4
+    assert problems_of(config, tokenizer)[1] == test != problems_of(replace(config, seed=1), tokenizer)[1]
+    assert len(problems_of(replace(config, num_test=0), tokenizer)[1]) == 15
+    for changes, sentence in (({"num_test": 16}, "num_test is 16 and the test file has 15"), ({"test": config.data}, "every problem to learn from is in .*data.jsonl too")):
+        with pytest.raises(CourseError, match=sentence):
+            problems_of(replace(config, **changes), tokenizer)
+
+
+def test_a_problem_has_an_answer_of_the_kind_that_is_compared(tmp_path):
+    "A label is any text, a program's answer its cases; rows that are none are named with their line, and null is no answer."
+    tokenizer, path = sums_tokenizer(), tmp_path / "rows.jsonl"
+
+    def read(row, reward):
+        path.write_text(json.dumps(row) + "\n")
+        return read_problems(path, tokenizer, "{question}", reward)[0].answer
+
+    cases = json.dumps({"function": "add", "cases": [{"inputs": {"a": 1}, "output": 1}]})
+    assert read({"question": "?", "answer": "good"}, "label") == "good" and read({"question": "?", "answer": cases}, "code") == cases
+    assert read({"question": "?", "final": None, "answer": "4"}, "number") == "4" and read({"question": "?", "final": 0, "answer": "4"}, "number") == "0"
+    for row, reward, sentence in (({"question": "?", "final": None}, "label", "line 1: .*an answer$"), ({"question": "?", "answer": "7"}, "code", "line 1: the answer is '7' and no set"),
+                                  ([1, 2], "number", "line 1: .* is no row with columns"), ({"question": "?", "final": None}, "number", "an answer with a number")):
+        with pytest.raises(CourseError, match=sentence):
+            read(row, reward)
+
+
+def test_what_fills_a_row_up_is_no_part_of_the_answer():
+    "Behind the end there may be anything: padding is an ordinary token in some tokenizers."
+    tokenizer = sums_tokenizer()
+    ends = tokenizer.eos_token_id
+    assert completion_texts(tokenizer, torch.tensor([[3, 5, ends, 8], [3, 5, 8, 8], [ends, 1, 1, 1]]), ends) == ["24", "2477", ""]
+    assert completion_texts(tokenizer, torch.tensor([[3, 5]]), None) == ["24"]
+
+
 def test_real_questions_are_read():
     "GSM8K's 1,054 public test questions all have an answer that can be checked, and their own solutions earn."
     problems = read_problems(shared("math/gsm8k_test_dev.jsonl.gz"), sums_tokenizer(), "{question}\n")
@@ -334,15 +454,27 @@ def test_real_questions_are_read():
 
 
 def test_a_start_is_made_once_and_kept_beside_the_run(tmp_path, monkeypatch):
-    "The second call reads what the first one wrote; questions from a file are scored by numbers, sums by all their digits."
+    "The second call reads what the first one wrote. Another seed has other unseen sums, so it makes its own; one that was cut off is made anew."
     monkeypatch.setattr("microbert_course.posttraining.grpo.SHOWING", replace(SHOWING, num_steps=2, warmup_steps=0, eval_every=2))
     first, _ = start_of(CONFIG, tmp_path / "run")
-    written = (tmp_path / "run-format" / "model.safetensors").stat().st_mtime_ns
+    written = (tmp_path / "run-shown" / "model.safetensors").stat().st_mtime_ns
     second, tokenizer = start_of(CONFIG, tmp_path / "run")
-    assert (tmp_path / "run-format" / "model.safetensors").stat().st_mtime_ns == written and tokenizer.decode([3, 8]) == "27"
+    assert (tmp_path / "run-shown" / "model.safetensors").stat().st_mtime_ns == written and tokenizer.decode([3, 8]) == "27"
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+    for other in (replace(CONFIG, seed=1), replace(CONFIG, seed=1, num_test=30)):
+        third, _ = start_of(other, tmp_path / "run")
+        assert json.loads((tmp_path / "run-shown" / "training.json").read_text())["about"]["unseen_sums"] == other.num_test
+    assert not torch.equal(first.gpt.word.weight, third.gpt.word.weight)
+    (tmp_path / "run-shown").rename(tmp_path / "run-shown.partial")
+    assert torch.equal(start_of(other, tmp_path / "run")[0].gpt.word.weight, third.gpt.word.weight)
+
+
+def test_what_is_compared_follows_from_the_settings():
+    "Sums by all their digits, questions from a file by the number they end with, unless something else is asked for."
+    from_file = replace(CONFIG, data="a.csv", model="m")
     assert [term.name for term in default_terms(replace(CONFIG, format_pattern=r"\d+"))] == ["exact", "format"]
-    assert default_terms(CONFIG)[0].reward is label_reward and default_terms(replace(CONFIG, data="a.csv"))[0].reward is numeric_reward
+    assert default_terms(CONFIG)[0].reward is label_reward and default_terms(from_file)[0].reward is numeric_reward
+    assert default_terms(replace(from_file, reward="label"))[0].reward is label_reward and default_terms(replace(from_file, reward="code"), one_digit)[0].reward is one_digit
 
 
 def test_slices_keep_what_the_whole_is_divided_by():

@@ -1,6 +1,7 @@
 """Rewards: what is read as an answer and what is not, what a reward must give, and programs that are run where they can do no harm."""
 
 import json
+import socket
 from fractions import Fraction
 
 import pytest
@@ -93,13 +94,19 @@ ADD = json.dumps({"function": "add", "cases": [{"inputs": {"a": 2, "b": 3}, "out
 @pytest.mark.parametrize("answer", ["", "5", "{}", '{"function": "add", "cases": []}', '{"function": "a b", "cases": [{"inputs": {}, "output": 1}]}', "[1]"])
 def test_cases_that_are_none_are_named(answer):
     "The sentence has the number of the answer and an example of what would do."
-    with pytest.raises(CourseError, match="answer 3 is .* no set of cases: give"):
-        read_cases(answer, 3)
+    with pytest.raises(CourseError, match="answer 3: the answer is .* no set of cases: give"):
+        read_cases(answer, "answer 3")
 
 
 def test_the_last_block_is_the_program():
     "A text without a block is a program itself."
     assert program_in("So:\n```python\nx = 1\n```\nno:\n```\nx = 2\n```\n") == "x = 2\n" and program_in("x = 3") == "x = 3"
+
+
+def test_a_level_that_stops_nobody_is_refused():
+    "A program that a model wrote is never run where it could reach the network."
+    with pytest.raises(CourseError, match="level is 'weak', which stops no program"):
+        CodeReward(level="weak")
 
 
 def test_programs_earn_by_what_they_give_back(tmp_path):
@@ -110,10 +117,14 @@ def test_programs_earn_by_what_they_give_back(tmp_path):
         pytest.skip(str(error))
     secret = tmp_path / "secret"
     secret.write_text("5")
-    secret.chmod(0o600)
+    secret.chmod(0o644)
+    server = socket.create_server(("127.0.0.1", 0))
     programs = ["def add(a, b):\n    return a + b", "Sure!\n```python\ndef add(a, b):\n    return b + a\n```", "def add(a, b):\n    return a - b",
                 "def add(a, b):\n    return 1 / 0", "import os; os._exit(0)", "class Same(int):\n    __eq__ = lambda *_: True\ndef add(a, b):\n    return Same()",
                 f"def add(a, b):\n    return int(open({str(secret)!r}).read()) if a == 2 else 0", "not Python", "def other(a, b):\n    return a + b",
+                f"import socket\ndef add(a, b):\n    socket.create_connection((\"127.0.0.1\", {server.getsockname()[1]}), timeout=1)\n    return a + b",
+                "import socket\ndef add(a, b):\n    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", (\"8.8.8.8\", 53))\n    return a + b",
+                "import os\nwhile os.fork():\n    pass\ndef add(a, b):\n    return a + b", "x = bytearray(2**32)\ndef add(a, b):\n    return a + b",
                 "def add(a, b):\n    while True:\n        pass", "def add(a, b):\n    return a + b"]
-    with CodeReward(seconds=1.5, level=level) as reward:
-        assert reward([""] * len(programs), programs, [ADD] * len(programs)) == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    with server, CodeReward(seconds=1.0, level=level) as reward:
+        assert reward([""] * len(programs), programs, [ADD] * len(programs)) == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from microbert_course.cli.answer import is_first_process
+from microbert_course.files import read_json
 from microbert_course.paths import runs_dir
 from microbert_course.posttraining.settings import GrpoConfig
 
@@ -11,7 +12,8 @@ from microbert_course.posttraining.settings import GrpoConfig
 @dataclass(frozen=True)
 class Grpo(GrpoConfig):
     """Let a decoder learn from rewards, as in `microbert grpo`, which teaches a tiny one to add, or
-    `microbert grpo --model smollm2 --data questions.jsonl --max-new-tokens 160 --batch-size 512 --learning-rate 3e-5 --loss dapo --scale std`."""
+    `microbert grpo --model runs/sft --data questions.jsonl --test unseen.jsonl --max-new-tokens 160 --batch-size 512 --gradient-accumulation-steps 8
+    --learning-rate 3e-5 --loss dapo --mixed-precision bf16`."""
 
     folder: str | None = None
     """Where the run ends up: a folder, or an address like s3://bucket/name (gs://, az:// and others too); without it runs/grpo-MODEL-DATA."""
@@ -40,5 +42,6 @@ class Grpo(GrpoConfig):
             return
         looks = result.history["validation"]
         best = max(looks, key=lambda look: look["exact"])
-        print(f"right on {config.num_test:,} unseen problems: {result.history['start']['exact']:.1%} before, {looks[-1]['exact']:.1%} after "
+        about = read_json(result.folder / "training.json")["about"]
+        print(f"right on {about['unseen_problems']:,} unseen problems: {result.history['start']['exact']:.1%} before, {looks[-1]['exact']:.1%} after "
               f"{looks[-1]['step'] + 1:,} updates (at best {best['exact']:.1%}, after {best['step'] + 1:,})\n{result.folder}")

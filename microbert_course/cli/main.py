@@ -20,6 +20,7 @@ from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.lora import Lora
 from microbert_course.cli.models import FillMask
+from microbert_course.cli.pipeline import Pipeline
 from microbert_course.cli.planning import Plan
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts, with_preset_first
 from microbert_course.cli.sft import Sft
@@ -47,6 +48,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Classify, tyro.conf.subcommand("classify")]
         | Annotated[Sft, tyro.conf.subcommand("sft")]
         | Annotated[Grpo, tyro.conf.subcommand("grpo")]
+        | Annotated[Pipeline, tyro.conf.subcommand("pipeline")]
         | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Lora, tyro.conf.subcommand("lora")]
         | Annotated[Generate, tyro.conf.subcommand("generate")]

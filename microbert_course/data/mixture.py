@@ -104,8 +104,7 @@ class Mixture:
     def _order(self, index: int, again: int) -> np.ndarray:  # (size,) a permutation
         "The order in which a set is seen for the first time (0), the second (1), …; another one for every set."
         if self._orders.get(index, (None,))[0] != again:
-            name = int.from_bytes(self.names[index].encode(), "big")
-            self._orders[index] = again, np.random.default_rng([self.seed, again, 1, name]).permutation(self.sizes[index])
+            self._orders[index] = again, np.random.default_rng([self.seed, again, 1, index]).permutation(self.sizes[index])
         return self._orders[index][1]
 
     def _drawn_at(self, index: int, times: int) -> int:

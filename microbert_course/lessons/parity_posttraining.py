@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peft import inject_adapter_in_model
+from torch import nn
 from torch.nn import CrossEntropyLoss
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -33,12 +35,26 @@ from microbert_course.lessons.parity_cases import (
     bert_batch,
     bert_config,
     llama_pair,
+    lora_settings,
     named_pairs,
     random_documents,
     their_config,
+    to_peft,
     unequal,
 )
+from microbert_course.lessons.parity_cases import copy as copy_weights
 from microbert_course.models.checkpoints import encoder_weight_names
+from microbert_course.models.gpt_folders import llama_weight_names
+from microbert_course.models.lora import LoraConfig, LoraLinear
+from microbert_course.models.quantization import (
+    FORMATS,
+    PackedWeight,
+    QuantizedLinear,
+    dequantize_model,
+    nearest_codes,
+    pack_nibbles,
+    quantize_model,
+)
 from microbert_course.posttraining.classification import (
     ClassificationLoss,
     HeadLoss,
@@ -135,6 +151,70 @@ def confusion(draw: Draw) -> Result:
     truth, said = draw.ids(0, num_labels, num_texts), draw.ids(0, num_labels, num_texts)
     theirs = np.histogram2d(truth.numpy(), said.numpy(), bins=np.arange(num_labels + 1) - 0.5)[0]
     return relative([confusion_matrix(truth, said, num_labels).double()], [torch.from_numpy(theirs)]), None
+
+
+# --- lesson 21
+
+NF4 = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+       0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
+
+
+def rounded_evenly(draw: Draw) -> Result:
+    "Rows as blocks, on numbers that are not near the middle of two levels: there one rounding decides."
+    steps, num_rows, width = draw.choice((7, 127)), draw.size(1, 6), 2 * draw.size(1, 40)
+    codes = draw.ids(-steps, steps + 1, num_rows, width)
+    codes[:, 0] = steps
+    scale = draw.ids(1, 64, num_rows).float() / 64
+    weight = codes + 0.8 * torch.rand(codes.shape, generator=draw.generator) - 0.4
+    weight[:, 0] = steps
+    weight = weight.clamp(-steps, steps) * scale[:, None]
+    theirs = torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros(num_rows, dtype=torch.int32), 0, -steps, steps)
+    return relative([PackedWeight(weight, "int4" if steps == 7 else "int8", width).dequantize()], [theirs]), None
+
+
+def nf4_by_hand(draw: Draw) -> Result:
+    "Block by block: the published level at the least distance, and bytes that numpy put together."
+    block_size, num_blocks = 2 * draw.size(1, 40), draw.size(1, 6)
+    weight = draw.normal(num_blocks, block_size).detach().float()
+    levels, largest = torch.tensor(NF4), weight.abs().amax(dim=1, keepdim=True)
+    codes = ((weight / largest)[..., None] - levels).abs().argmin(dim=-1)  # (num_blocks, block_size)
+    bits = np.unpackbits(codes.flatten().numpy().astype(np.uint8)[:, None], axis=1)[:, 4:]  # the low four of each
+    packed = torch.from_numpy(np.packbits(bits.flatten()))
+    ours = PackedWeight(weight, "nf4", block_size)
+    of_codes = pack_nibbles(nearest_codes((weight / largest).flatten(), FORMATS["nf4"]))
+    return max(relative([ours.dequantize()], [levels[codes] * largest]), relative([ours.codes, of_codes, FORMATS["nf4"]], [packed, packed, levels])), None
+
+
+def packed_linear(draw: Draw) -> Result:
+    linear = draw.shake(nn.Linear(2 * draw.size(1, 20), draw.size(1, 20), bias=draw.choice((False, True))))
+    ours = QuantizedLinear(linear, draw.choice(tuple(FORMATS)), 2 * draw.size(1, 40), draw.choice((False, True)))
+    inputs, weight = draw.normal(draw.size(1, 5), draw.size(1, 5), linear.in_features), ours.packed.dequantize(draw.dtype)
+    leaves = [(inputs, inputs), *([] if ours.bias is None else [(ours.bias, ours.bias)])]
+    return differences(draw, [ours(inputs)], [F.linear(inputs, weight, ours.bias)], leaves)
+
+
+def lora_over_packed(draw: Draw) -> Result:
+    "An adapter beside a packed linear, and peft's beside one with the unpacked weight."
+    linear, settings = draw.shake(nn.Linear(2 * draw.size(1, 20), draw.size(1, 20))), lora_settings(draw)
+    ours = LoraLinear(QuantizedLinear(linear))
+    ours.add("default", LoraConfig(**settings))
+    ours.active, change = "default", draw.shake(ours.adapters["default"]["whole"])
+    theirs = inject_adapter_in_model(to_peft(settings, ["0"]), nn.Sequential(ours.base.plain(draw.dtype))).to(draw.dtype)[0]
+    pairs = [(change.A, theirs.lora_A["default"].weight), (change.B, theirs.lora_B["default"].weight)]
+    copy_weights(pairs)
+    inputs = draw.normal(draw.size(1, 9), linear.in_features)
+    return differences(draw, [ours(inputs)], [theirs(inputs)], [(inputs, inputs), *pairs])
+
+
+def packed_llama(draw: Draw) -> Result:
+    "Our decoder packed, transformers' with the unpacked weights."
+    ours, theirs, pairs, inputs = llama_pair(draw)
+    is_real, names = inputs["attention_mask"].bool(), llama_weight_names(ours)
+    quantize_model(ours, draw.choice(tuple(FORMATS)), 2 * draw.size(4, 40))
+    plain = dequantize_model(copy.deepcopy(ours), draw.dtype)
+    copy_weights(named_pairs(plain, theirs, names))
+    left = {id(parameter) for parameter in ours.parameters()}
+    return differences(draw, [ours(**inputs)[is_real]], [theirs(**inputs).logits[is_real]], [pair for pair in pairs if id(pair[0]) in left])
 
 
 # --- lesson 24
@@ -367,6 +447,16 @@ CASES = (
          BERTS.removesuffix(", segments"), first_token, MODEL),
     Case(("posttraining.classification.balanced_weights",), "scikit-learn's formula", "up to 46 texts, 2–6 labels", balance, {NO_DTYPE: 1e-6}),
     Case(("posttraining.classification.confusion_matrix",), "numpy.histogram2d", "1–60 texts, 2–6 labels", confusion, {NO_DTYPE: 0.0}),
+    Case(("models.quantization.even_levels", "models.quantization.in_blocks"), "torch.fake_quantize_per_channel_affine", "1–6 rows of up to 80, 4 or 8 bits",
+         rounded_evenly, {NO_DTYPE: 1e-6}),
+    Case(tuple(f"models.quantization.{name}" for name in ("normal_float_levels", "nearest_codes", "pack_nibbles", "PackedWeight")),
+         "the 16 numbers of Dettmers et al. 2023, appendix E; argmin; numpy.packbits", "1–6 blocks of up to 80", nf4_by_hand, {NO_DTYPE: 1e-6}),
+    Case(("models.quantization.QuantizedLinear",), "F.linear with the unpacked weight", "widths to 40, any format, blocks to 80, constants packed or not", packed_linear,
+         {"float64": 1e-12, "float32": 1e-6}),
+    Case(("models.quantization.QuantizedLinear",), "peft's LoRA beside a linear with the unpacked weight", "widths to 40, rank 1–5, any alpha", lora_over_packed,
+         {"float64": 1e-12, "float32": 1e-6}),
+    Case(("models.quantization.quantize_model", "models.quantization.dequantize_model"), "transformers.LlamaForCausalLM with the unpacked weights",
+         f"{LLAMAS}; any format, blocks to 80", packed_llama, {"float32": 5e-5}),
     Case(("posttraining.evaluation.bootstrap",), "torch.quantile of one resample after the other", "2–50 texts, 300 resamples", drawn_intervals, {NO_DTYPE: 1e-9}),
     Case(("posttraining.evaluation.paired_bootstrap",), "the interval of the differences", "2–60 texts", paired_intervals, {NO_DTYPE: 1e-9}),
     Case(("posttraining.evaluation.accuracy", "posttraining.evaluation.macro_f1", "posttraining.evaluation.confusion_counts"),
@@ -398,6 +488,10 @@ CASES = (
 EXEMPT = {
     **parity_cases.EXEMPT,
     "posttraining.classification.LAYERS": "a constant",
+    "models.quantization.FORMATS": "a table",
+    "models.quantization.StoredWeights": "holds two counts",
+    "models.quantization.stored_bytes": "counts what PackedWeight and others hold: to the last bit in tests/test_quantization.py",
+    "models.quantization.check_packing": "refuses: tests/test_quantization.py",
     **{f"posttraining.classification.{name}": "reads, scores, trains or shows with pieces that have cases: tests/test_classification.py" for name in (
         "read_rows_once", "predict", "score", "shares_right", "train_only", "set_dropout", "num_trained", "classification", "FinetuneResult",
         "train_sft_model_selective", "compare_layers", "peak_bytes", "plot_layers", "plot_confusion", "save_sft_model", "load_sft_model")},

@@ -23,10 +23,11 @@ def write_arithmetic(
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(seed)
     facts = [f"{a}+{b}={f'{a + b:02}'[::-1]}" for a, b in draw.integers(0, 10, (NUM_TEXTS * FACTS_PER_TEXT, 2)).tolist()]
-    sums = [{"question": sum_.prompt, "answer": sum_.answer} for sum_ in all_sums() if "0" not in (sum_.prompt[0], sum_.prompt[3])]  # 10 and above
-    sums = [sums[number] for number in draw.permutation(len(sums))]
+    sums = [sum_ for sum_ in all_sums() if "0" not in (sum_.prompt[0], sum_.prompt[3])]  # of numbers from 10 on
+    rows = [{"prompt": sum_.prompt, "answer": sum_.answer, "kind": "math", "labels": [], "final": sum_.answer} for sum_ in sums]  # asked as it stands
+    rows = [rows[number] for number in draw.permutation(len(rows))]
     parts = {"texts": [" ".join(facts[start : start + FACTS_PER_TEXT]) for start in range(0, len(facts), FACTS_PER_TEXT)],
-             "shown": sums[NUM_UNSEEN : NUM_UNSEEN + NUM_SHOWN], "problems": sums[NUM_UNSEEN:], "unseen": sums[:NUM_UNSEEN]}
-    for name, rows in parts.items():
-        write_whole(folder / FILES[name], "".join(f"{row if name == 'texts' else json.dumps(row)}\n" for row in rows))
+             "shown": rows[NUM_UNSEEN : NUM_UNSEEN + NUM_SHOWN], "problems": rows[NUM_UNSEEN:], "unseen": rows[:NUM_UNSEEN]}
+    for name, lines in parts.items():
+        write_whole(folder / FILES[name], "".join(f"{line if name == 'texts' else json.dumps(line)}\n" for line in lines))
     return {name: str(folder / file) for name, file in FILES.items()}

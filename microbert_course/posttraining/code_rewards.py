@@ -18,7 +18,7 @@ def program_in(completion: str) -> str:
     return blocks[-1] if blocks else completion
 
 
-def read_cases(answer: str, number: int = 0) -> tuple[str, list[dict]]:  # the function's name; its cases
+def read_cases(answer: str, where: str) -> tuple[str, list[dict]]:  # the function's name; its cases
     """What a program is to do, from text: {"function": "add", "cases": [{"inputs": {"a": 1, "b": 2}, "output": 3}]}.
 
     Raises: CourseError if it says something else."""
@@ -29,22 +29,24 @@ def read_cases(answer: str, number: int = 0) -> tuple[str, list[dict]]:  # the f
             return name, cases
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
-    raise CourseError(f'answer {number} is {answer[:60]!r} and no set of cases: give {{"function": "add", "cases": [{{"inputs": {{"a": 1, "b": 2}}, "output": 3}}]}}')
+    raise CourseError(f'{where}: the answer is {answer[:60]!r} and no set of cases: give {{"function": "add", "cases": [{{"inputs": {{"a": 1, "b": 2}}, "output": 3}}]}}')
 
 
 class CodeReward:
     """1.0 for a program that gives the right output in every case, else 0.0 (as in HumanEval, Chen et al. 2021, §2.2); a context manager.
 
     The sandbox gets the program and the inputs alone. The right outputs stay in this process, so that no program can read or patch them; one that never
-    ends, eats the memory or breaks its sandbox earns 0.
+    ends, eats the memory or breaks its sandbox earns 0. None reaches the network or a file of the user's, or outlives its turn.
 
-    Raises: CourseError if no sandbox can be started on this machine."""
+    Raises: CourseError if no sandbox that holds all this can be started on this machine."""
 
     def __init__(
         self,
-        seconds: float = 5.0,  # for the program's text, and again for its cases
+        seconds: float = 3.0,  # for the program's text, and again for its cases
         level: str | None = None,  # of isolation, as `microbert grade doctor` lists them; None = the best that works here, at least landlock
     ):
+        if level == "weak":
+            raise CourseError("level is 'weak', which stops no program that means harm: leave it out, or choose bubblewrap or landlock")
         self.seconds, self.level, self.stack, self.sandbox = seconds, level, ExitStack(), None
 
     def __enter__(self) -> "CodeReward":
@@ -70,7 +72,7 @@ class CodeReward:
         """Run every program on its cases.
 
         Raises: CourseError if an answer is no set of cases, or no sandbox can be started."""
-        wanted = [read_cases(answer, number) for number, answer in enumerate(answers)]
+        wanted = [read_cases(answer, f"answer {number}") for number, answer in enumerate(answers)]
         return [self._score(program_in(completion), *one) for completion, one in zip(completions, wanted, strict=True)]
 
     def _score(self, program: str, name: str, cases: list[dict]) -> float:

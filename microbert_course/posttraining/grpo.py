@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['group_advantages', 'clipped_loss', 'kl_penalty', 'token_weights', 'grpo_loss', 'completion_logprobs', 'GrpoBatch',
-           'GrpoLoss', 'GrpoData', 'up_to_end', 'grpo', 'fingerprint', 'plot_rewards', 'default_terms', 'start_of',
-           'train_grpo']
+           'GrpoLoss', 'GrpoData', 'up_to_end', 'grpo', 'check_processes', 'fingerprint', 'plot_rewards',
+           'default_terms', 'start_of', 'problems_of', 'train_grpo']
 
 # %% ../../nbs/3_posttraining/23_grpo.ipynb #b8966ffa
 import hashlib
+import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +28,7 @@ from ..errors import CourseError
 from ..models.gpt import GptForCausalLM, generate
 from ..models.gpt_folders import load_decoder
 from ..paths import runs_dir
+from .code_rewards import CodeReward
 from microbert_course.posttraining.problems import (
     SHOWING,
     Problem,
@@ -35,11 +38,14 @@ from microbert_course.posttraining.problems import (
     completion_texts,
     read_problems,
     show_sums,
+    some_problems,
     split_problems,
+    was_shown,
+    without,
 )
-from .rewards import Term, format_reward, label_reward, numeric_reward, total_reward
+from .rewards import Reward, Term, format_reward, label_reward, numeric_reward, total_reward
 from .settings import GrpoConfig
-from ..training.engine import RunResult, run_task
+from ..training.engine import RunResult, everybody_says, run_task
 from ..training.loop import batch_rows, seed_for
 from ..training.task import Task
 
@@ -259,45 +265,63 @@ class GrpoData:
         return self.drawn[1]
 
     def draw(self, step: int, config: GrpoConfig) -> GrpoBatch:
-        "Let the model answer, score what it says, compare within each group."
-        device, group_size = self.accelerator.device, config.group_size
+        "Let the model answer, score what it says, compare within each group. Each process does so with its share of the prompts; then all know all."
+        accelerator, group_size = self.accelerator, config.group_size
+        device, gather = accelerator.device, accelerator.gather
         numbers = batch_rows(step // config.num_iterations, config.batch_size // group_size, len(self.problems), config.seed)
-        prompt_ids, prompt_mask = (rows.to(device) for rows in self.problems.rows(numbers))
-        chance = torch.Generator(device).manual_seed(seed_for(config.seed, "completions", step))
-        with self.accelerator.autocast():
-            input_ids = generate(self.policy, prompt_ids, prompt_mask, config.max_new_tokens, temperature=config.temperature, generator=chance,
-                                 num_samples=group_size)                               # (batch, seq); every prompt is read once
-        completion_ids = input_ids[:, prompt_ids.size(1):]                             # (batch, new)
+        prompt_ids, prompt_mask = (rows.to(device) for rows in self.problems.rows(numbers))  # (prompts, longest)
+        mine = slice(*self.share(len(numbers)))
+        chance = torch.Generator(device).manual_seed(seed_for(config.seed, "completions", step, accelerator.process_index))
+        with accelerator.autocast():
+            found = generate(self.policy, prompt_ids[mine], prompt_mask[mine], config.max_new_tokens, temperature=config.temperature,
+                             generator=chance, num_samples=group_size)                 # every prompt is read once
+        completion_ids = found[:, prompt_ids.size(1):]
+        rewards, scores = everybody_says(accelerator, partial(self.score, numbers[mine], completion_ids))
+
+        completion_ids = gather(F.pad(completion_ids, (0, config.max_new_tokens - completion_ids.size(1))))
         completion_mask = up_to_end(completion_ids, self.policy.config.eos_token_id)
-        asked = [self.problems.problems[number] for number in numbers for _ in range(group_size)]
-        rewards, scores = total_reward(self.terms, [problem.prompt for problem in asked], completion_texts(self.tokenizer, completion_ids),
-                                       [problem.answer for problem in asked])
+        longest = int(completion_mask.sum(dim=1).max())
+        completion_ids, completion_mask = completion_ids[:, :longest], completion_mask[:, :longest]  # (batch, new)
+        rewards, scores = gather(rewards.to(device)).cpu(), {name: gather(score.to(device)).cpu() for name, score in scores.items()}
+
         advantages = group_advantages(rewards, group_size, config.scale)
         weights, divisor = token_weights(completion_mask, config.loss, config.max_new_tokens)
-        is_right = scores[self.terms[0].name]
-        attention_mask = torch.cat([prompt_mask.bool().repeat_interleave(group_size, dim=0), completion_mask], dim=1)
-        batch = GrpoBatch(input_ids, attention_mask, completion_mask, advantages.to(device), is_right, weights, divisor, credit=divisor / len(rewards))
+        prompt_ids, prompt_mask = (rows.repeat_interleave(group_size, dim=0) for rows in (prompt_ids, prompt_mask.bool()))
+        batch = GrpoBatch(torch.cat([prompt_ids, completion_ids], dim=1), torch.cat([prompt_mask, completion_mask], dim=1), completion_mask,
+                          advantages.to(device), scores[self.terms[0].name], weights, divisor, credit=divisor / len(rewards))
+        varied = rewards.view(-1, group_size).std(dim=1) > 0
+        self.figures = {"reward": rewards.mean().item(), "varied_groups": varied.float().mean().item(),
+                        "completion_tokens": completion_mask.sum(dim=1).float().mean().item(), **{name: score.mean().item() for name, score in scores.items()}}
         if config.num_iterations > 1:
             batch.old_logprobs = self.logprobs(self.policy, batch, config)
         if self.reference is not None:
             batch.ref_logprobs = self.logprobs(self.reference, batch, config)
-        varied = rewards.view(-1, group_size).std(dim=1) > 0
-        self.figures = {"reward": rewards.mean().item(), "varied_groups": varied.float().mean().item(),
-                        "completion_tokens": completion_mask.sum(dim=1).float().mean().item(), **{name: found.mean().item() for name, found in scores.items()}}
+            now = self.logprobs(self.policy, batch, config) if batch.old_logprobs is None else batch.old_logprobs
+            self.figures["kl"] = kl_penalty(now, batch.ref_logprobs)[completion_mask].mean().item()
         return batch
+
+    def score(self, numbers: Sequence[int], completion_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:  # (completions,); by name, as `total_reward` has it
+        "What these completions of these problems earn."
+        asked = [self.problems.problems[number] for number in numbers for _ in range(len(completion_ids) // len(numbers))]
+        texts = completion_texts(self.tokenizer, completion_ids, self.policy.config.eos_token_id)
+        return total_reward(self.terms, [problem.prompt for problem in asked], texts, [problem.answer for problem in asked])
+
+    def share(self, number: int) -> tuple[int, int]:
+        "From where to where in so many things it is this process's turn."
+        each, rank = number // self.accelerator.num_processes, self.accelerator.process_index
+        return rank * each, (rank + 1) * each
 
     @torch.no_grad()
     def logprobs(self, model: GptForCausalLM, batch: GrpoBatch, config: GrpoConfig) -> Tensor:  # (batch, new)
-        "What a model thinks of these completions, without learning from it."
-        was_training, found = model.training, []
+        "What a model thinks of these completions, without learning from it; as many rows at a time as when it learns."
+        was_training, mine, found = model.training, batch.slice(*self.share(len(batch.input_ids))), []
         model.eval()
-        rows = config.batch_size // (config.gradient_accumulation_steps * self.accelerator.num_processes)
+        at_once = len(mine.input_ids) // config.gradient_accumulation_steps
         with self.accelerator.autocast():
-            for start in range(0, len(batch.input_ids), rows):
-                part = slice(start, start + rows)
-                found.append(completion_logprobs(model, batch.input_ids[part], batch.attention_mask[part], batch.completion_mask[part], config.temperature))
+            for rows in zip(*(tensor.split(at_once) for tensor in (mine.input_ids, mine.attention_mask, mine.completion_mask)), strict=True):
+                found.append(completion_logprobs(model, *rows, config.temperature))
         model.train(was_training)
-        return torch.cat(found)
+        return self.accelerator.gather(torch.cat(found))
 
 
 def up_to_end(
@@ -321,30 +345,44 @@ def grpo(
 ) -> Task:
     """Answer, be scored, do more of what was better than the rest of the group: what the engine needs to know of it.
 
-    Raises: CourseError if a prompt is empty or too long, or the reference has another vocabulary."""
+    Raises: CourseError if a prompt is empty or too long, the reference has another vocabulary, or the processes cannot share the work."""
     prompts = Prompts(train, tokenizer)
     for part in (prompts, Prompts(test, tokenizer)):
-        part.check_room(config.max_new_tokens, model.config.max_seq_len)
-    if config.kl_coef and reference is None:
-        reference = deepcopy(model)
+        part.check_room(config.max_new_tokens, min(one.config.max_seq_len for one in (model, reference) if one is not None))
     if reference is not None and reference.config.vocab_size != model.config.vocab_size:
         raise CourseError(f"the reference has a vocabulary of {reference.config.vocab_size} tokens and the model one of {model.config.vocab_size}: "
                           f"choose a reference with the model's tokenizer")
-    if reference is not None:
-        reference = reference.requires_grad_(False).eval().to(accelerator.device) if config.kl_coef else None
+    check_processes(config, accelerator)
+    reference = deepcopy(reference or model).requires_grad_(False).eval().to(accelerator.device) if config.kl_coef else None
     data = GrpoData(tokenizer, prompts, terms, accelerator, reference)
 
     def look(model: GptForCausalLM, accelerator: Accelerator) -> dict[str, float]:
-        with accelerator.autocast():
-            texts = answers_to(model, tokenizer, test, config.max_new_tokens)
-        rewards, scores = total_reward(terms, [problem.prompt for problem in test], texts, [problem.answer for problem in test])
-        return {"exact": scores[terms[0].name].mean().item(), "reward": rewards.mean().item()}
+        mine = test[accelerator.process_index :: accelerator.num_processes]
+
+        def score() -> Tensor:  # (3,)
+            with accelerator.autocast():
+                texts = answers_to(model, tokenizer, mine, config.max_new_tokens)
+            rewards, scores = total_reward(terms, [problem.prompt for problem in mine], texts, [problem.answer for problem in mine])
+            return torch.stack([scores[terms[0].name].sum(), rewards.sum(), torch.tensor(float(len(mine)))]).to(accelerator.device)
+
+        exact, reward, number = accelerator.reduce(everybody_says(accelerator, score)).tolist()
+        return {"exact": exact / number, "reward": reward / number}
 
     return Task(
         make_model=partial(deepcopy, model), data=data, objective=partial(data.watch, config), evaluate=look, metric="exact",
         fingerprint=fingerprint([*train, *test], model, reference), baseline={"start": look(model.to(accelerator.device), accelerator)},
         about={"problems": len(train), "unseen_problems": len(test), "rewards": ", ".join(f"{term.weight:g} {term.name}" for term in terms)},
         figures=lambda step: data.figures, plot=plot_rewards)
+
+
+def check_processes(config: GrpoConfig, accelerator: Accelerator) -> None:
+    "Raises: CourseError if the prompts do not split over the processes, or none of them would have the whole model."
+    num_prompts = config.batch_size // config.group_size
+    if num_prompts % accelerator.num_processes:
+        raise CourseError(f"batch_size {config.batch_size} in groups of {config.group_size} is {num_prompts} prompts, which do not split over "
+                          f"{accelerator.num_processes} processes: choose a multiple of {config.group_size * accelerator.num_processes}")
+    if accelerator.is_fsdp2:
+        raise CourseError("FSDP leaves no process with a whole model, and each has to draw completions: launch without it")
 
 
 def fingerprint(problems: Sequence[Problem], *models: GptForCausalLM | None) -> str:
@@ -374,9 +412,12 @@ def plot_rewards(
     return ax
 
 # %% ../../nbs/3_posttraining/23_grpo.ipynb #e39431dc
-def default_terms(config: GrpoConfig) -> tuple[Term, ...]:
+def default_terms(
+    config: GrpoConfig,
+    code: Reward | None = None,  # an open `CodeReward`, where programs are asked for
+) -> tuple[Term, ...]:
     "What earns, as the configuration says: the answer, and form if it is asked for."
-    goal = Term("exact", label_reward if config.data == "arithmetic" else numeric_reward)
+    goal = Term("exact", {"number": numeric_reward, "label": label_reward, "code": code}[config.compared])
     return (goal, Term("format", format_reward(config.format_pattern), config.format_weight)) if config.format_pattern else (goal,)
 
 
@@ -390,10 +431,28 @@ def start_of(
     if config.model != "sums":
         return load_decoder(config.model)
     place = runs_dir() / "sums" if "://" in str(folder) else Path(folder)
-    shown = place.with_name(f"{place.name}-format")
-    if not (shown / "training.json").is_file():
-        show_sums(replace(SHOWING, seed=config.seed), shown, num_test=config.num_test, overwrite=shown.exists(), progress=False)
+    shown, showing = place.with_name(f"{place.name}-shown"), replace(SHOWING, seed=config.seed, device=config.device)
+    if not was_shown(shown, showing, config.num_test):
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise CourseError(f"{shown} has no tiny decoder yet, and one process makes it: run this command without a launcher once, with --num-steps 1, "
+                              f"or give --model")
+        show_sums(showing, shown, num_test=config.num_test, overwrite=True, progress=False)
     return load_decoder(shown)
+
+
+def problems_of(
+    config: GrpoConfig,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[list[Problem], list[Problem]]:  # to learn from, and unseen ones
+    """The problems that the configuration names; none is on both sides.
+
+    Raises: CourseError if they cannot be read, or there are fewer than asked for."""
+    if config.data == "arithmetic":
+        return split_problems(all_sums(), config.num_test, config.seed)
+    found, unseen = (read_problems(path, tokenizer, config.prompt, config.compared) if path else [] for path in (config.data, config.test))
+    if not config.test:
+        return split_problems(found, config.num_test, config.seed)
+    return without(found, unseen, config.test), some_problems(unseen, config.num_test, config.seed)
 
 
 def train_grpo(
@@ -411,9 +470,11 @@ def train_grpo(
 
     Raises: CourseError if the model or the problems are not to be had, the folder is taken, or the run breaks down (status 3)."""
     model, tokenizer = start or start_of(config, folder)
-    if problems is None:
-        found = all_sums() if config.data == "arithmetic" else read_problems(config.data, tokenizer, config.prompt)
-        problems = split_problems(found, config.num_test, config.seed)
-    reference = load_decoder(config.reference)[0] if config.reference else None
-    make_task = partial(grpo, model, tokenizer, *problems, tuple(terms or default_terms(config)), reference)
-    return run_task(config, folder, make_task, overwrite, progress, on_evaluation, resume)
+    problems = problems or problems_of(config, tokenizer)
+    reference, their_tokenizer = load_decoder(config.reference) if config.reference else (None, tokenizer)
+    if their_tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise CourseError(f"the reference {config.reference} has another vocabulary than the model {config.model}: choose a reference with the model's tokenizer")
+    with ExitStack() as stack:
+        if terms is None:
+            terms = default_terms(config, stack.enter_context(CodeReward()) if config.compared == "code" else None)
+        return run_task(config, folder, partial(grpo, model, tokenizer, *problems, tuple(terms), reference), overwrite, progress, on_evaluation, resume)

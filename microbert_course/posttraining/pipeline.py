@@ -113,7 +113,7 @@ def run_pipeline(
     """Run the stages one after the other, and write one report of them; with `resume`, what is finished is not run again.
 
     Raises: CourseError if the folder is taken or was begun with other settings, there is nothing to resume from, or a stage fails."""
-    folder, state = Path(folder).expanduser().resolve(), PartialState()
+    folder, state = Path(folder).expanduser().resolve(), PartialState(cpu=all(config.device == "cpu" for config in pipeline.stages.values()))
     owner = stage_of(resume, folder, pipeline) if resume not in (None, "latest") else None
     check_folder(folder, pipeline, overwrite, resume)
     state.wait_for_everyone()

@@ -1,7 +1,7 @@
 """Problems with answers that can be checked: sums made on the spot, or questions from a file; and the tiny decoder that is shown how sums are written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -14,7 +14,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from microbert_course.data.registry import read_rows
 from microbert_course.errors import CourseError
+from microbert_course.files import read_json
 from microbert_course.models.gpt import GptConfig, GptForCausalLM, generate
+from microbert_course.posttraining.code_rewards import read_cases
+from microbert_course.posttraining.instruction_data import read_examples
 from microbert_course.posttraining.rewards import label_reward, parse_number, scores_of
 from microbert_course.training.engine import RunResult, run_task
 from microbert_course.training.loop import Batch, batch_rows, evaluate, seed_for
@@ -61,27 +64,78 @@ def split_problems(
     return [one for one in mixed if one.prompt not in held_out], [one for one in mixed if one.prompt in held_out]
 
 
+def some_problems(problems: Sequence[Problem], number: int, seed: int) -> list[Problem]:  # number 0 = all
+    """So many problems, at random.
+
+    Raises: CourseError if there are fewer."""
+    if number > len(problems):
+        raise CourseError(f"num_test is {number} and the test file has {len(problems)} problems: ask for fewer, or for 0, which is all")
+    order = torch.randperm(len(problems), generator=torch.Generator().manual_seed(seed_for(seed, "test")))
+    return [problems[place] for place in order[: number or None]]
+
+
+def without(
+    problems: Sequence[Problem],
+    unseen: Sequence[Problem],
+    where: str,  # the unseen ones are from
+) -> list[Problem]:
+    """The problems whose prompts are not among the unseen ones.
+
+    Raises: CourseError if there are none."""
+    prompts = {problem.prompt for problem in unseen}
+    left = [problem for problem in problems if problem.prompt not in prompts]
+    if not left:
+        raise CourseError(f"every problem to learn from is in {where} too, which is to stay unseen: give another test file, or leave it out")
+    return left
+
+
 def read_problems(
-    path: str | Path,  # rows with the columns question and final, or question and answer
+    path: str | Path,  # rows with the columns question and final, or question and answer; without `prompt`, whatever `microbert sft --data` takes
     tokenizer: PreTrainedTokenizerBase,  # whose chat template puts the question
-    prompt: str = "",  # how a question is put, {question} in its place; "" = the chat template, else the bare question
+    prompt: str = "",  # how a question is put, {question} in its place; "" = as instruction tuning puts it
+    reward: str = "number",  # what is to be compared: number, label or code
 ) -> list[Problem]:
     """The problems in a file.
 
-    Raises: CourseError, in one sentence, for what cannot be read, a missing column, an empty question, or an answer without a number."""
+    Raises: CourseError, in one sentence, for what cannot be read, a missing column, an empty question, or an answer that the reward cannot compare."""
+    if not prompt and reward != "code":
+        return _as_instructed(str(path), tokenizer, reward)
     problems = []
     for place, row in read_rows(path):
-        answer = row.get("final") or row.get("answer")
+        if not isinstance(row, dict):
+            raise CourseError(f"{path}, {place}: {str(row)[:40]!r} is no row with columns: a problem has question and final, or question and answer")
         if "question" not in row or ("final" not in row and "answer" not in row):
             raise CourseError(f"{path}, {place}: the columns are {', '.join(row)}: a problem has question and final, or question and answer")
-        if not str(row["question"]).strip() or answer is None or parse_number(str(answer)) is None:
-            raise CourseError(f"{path}, {place}: the question is {str(row['question'])[:40]!r} and the answer {str(answer)[:40]!r}: "
-                              f"give a question, and an answer with a number")
-        problems.append(Problem(_asked(str(row["question"]).strip(), tokenizer, prompt), str(answer)))
+        question, answer = (str(_first(row, *names)).strip() for names in (("question",), ("final", "answer")))
+        if not question or not _can_be_compared(answer, reward, f"{path}, {place}"):
+            wanted = {"number": "an answer with a number", "label": "an answer"}[reward if question else "label"]
+            raise CourseError(f"{path}, {place}: the question is {question[:40]!r} and the answer {answer[:40]!r}: give a question, and {wanted}")
+        problems.append(Problem(_asked(question, tokenizer, prompt), answer))
     return problems
 
 
-def _asked(question: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+def _as_instructed(path: str, tokenizer: PreTrainedTokenizerBase, reward: str) -> list[Problem]:
+    "The problems put as `microbert sft` puts them, so that a model that was shown some is asked for more in the same words."
+    problems = []
+    for example in read_examples(path, for_test=True):
+        answer = example["final"] or example["answer"]
+        if not _can_be_compared(answer, reward, path):
+            raise CourseError(f"{path}: the answer to {example['prompt'][:40]!r} is {answer[:40]!r}: give an answer with a number, or reward 'label'")
+        problems.append(Problem(_asked(example["prompt"], tokenizer), answer))
+    return problems
+
+
+def _first(row: dict, *names: str) -> object:  # "" if there is none
+    return next((row[name] for name in names if row.get(name) is not None), "")
+
+
+def _can_be_compared(answer: str, reward: str, where: str) -> bool:
+    if reward == "code":
+        read_cases(answer, where)
+    return bool(answer) if reward == "label" else reward == "code" or parse_number(answer) is not None
+
+
+def _asked(question: str, tokenizer: PreTrainedTokenizerBase, prompt: str = "") -> str:
     if prompt:
         return prompt.replace("{question}", question)
     if tokenizer.chat_template:
@@ -131,10 +185,12 @@ class Prompts:
 
 def completion_texts(
     tokenizer: PreTrainedTokenizerBase,
-    completion_ids: Tensor,  # (rows, new), filled up with padding behind the end
+    completion_ids: Tensor,  # (rows, new)
+    eos_token_id: int | None,  # what a completion ends with; whatever is behind it fills the row up
 ) -> list[str]:
-    "What was written, without end and padding."
-    return tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+    "What was written, up to the end and without it."
+    written = [ids[: ids.index(eos_token_id)] if eos_token_id in ids else ids for ids in completion_ids.tolist()]
+    return tokenizer.batch_decode(written, skip_special_tokens=True)
 
 
 def answers_to(
@@ -150,8 +206,16 @@ def answers_to(
     for start in range(0, len(prompts), batch_size):
         input_ids, mask = (rows.to(device) for rows in prompts.rows(range(start, min(start + batch_size, len(prompts)))))
         found = generate(model, input_ids, mask, max_new_tokens, **{"temperature": 0.0, **sampling})
-        texts += completion_texts(tokenizer, found[:, input_ids.size(1):])
+        texts += completion_texts(tokenizer, found[:, input_ids.size(1):], model.config.eos_token_id)
     return texts
+
+
+def was_shown(folder: Path, config: TrainConfig, num_test: int) -> bool:
+    "Whether the folder has the decoder that `show_sums` would make."
+    if not (folder / "training.json").is_file():
+        return False
+    then = read_json(folder / "training.json")
+    return then["about"].get("unseen_sums") == num_test and all(then.get(name) == value for name, value in asdict(config).items())
 
 
 class ShownSums:
@@ -203,6 +267,6 @@ def show_sums(
 
     def task(accelerator: Accelerator, config: TrainConfig) -> Task:
         return Task(make_model=partial(fresh_adder, config.seed), data=data, fingerprint=f"{num_shown} sums, {num_test} unseen", evaluate=look,
-                    about={"shown_sums": num_shown})
+                    about={"shown_sums": num_shown, "unseen_sums": num_test})
 
     return run_task(config, folder, task, overwrite, progress)

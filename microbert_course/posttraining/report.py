@@ -6,14 +6,14 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from microbert_course.errors import CourseError
 from microbert_course.files import read_json, write_json, write_whole
 from microbert_course.models.gpt import GptForCausalLM
 from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.posttraining.evaluation import bootstrap
 from microbert_course.posttraining.grpo import plot_rewards, problems_of
+from microbert_course.posttraining.instruction import asked
 from microbert_course.posttraining.model_card import write_model_card
-from microbert_course.posttraining.problems import Problem, answers_to, asked
+from microbert_course.posttraining.problems import Problem, answers_to
 from microbert_course.posttraining.rewards import label_reward, numeric_reward
 from microbert_course.posttraining.settings import GrpoConfig
 from microbert_course.training.loop import plot_history
@@ -67,8 +67,8 @@ def _grpo_config(run: dict) -> GrpoConfig:
 def _stage(folder: Path, run: dict) -> dict:
     "How long a stage took, and how its score moved."
     history, state = read_json(folder / "history.json"), read_json(max((folder / "checkpoints").glob("step-*")) / "state.json")
-    metric = "exact" if "exact" in history["validation"][-1] else "loss"
-    first = history["start"][metric] if metric in history.get("start", {}) else history.get("unigram_loss")
+    metric = "exact" if folder.name == "grpo" else "loss"
+    first = history["start"][metric] if "start" in history else history["unigram_loss"]
     return {"data": run["data"], "updates": state["num_updates"], "tokens": state["tokens"], "seconds": state["spent_s"], "metric": metric,
             "first": first, "last": history["validation"][-1][metric]}
 
@@ -87,7 +87,9 @@ def _samples(model: GptForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts:
     if not prompts:
         return []
     given = next((runs[name] for name in ("grpo", "sft") if name in runs), {})
-    problems = [Problem(asked(prompt, tokenizer, given.get("prompt", "") if "{question}" in given.get("prompt", "") else ""), "") for prompt in prompts]
+    own = runs.get("grpo", {}).get("prompt")
+    problems = [Problem(own.replace("{question}", prompt) if own else asked(prompt, tokenizer) if tokenizer.chat_template else prompt, "")
+                for prompt in prompts]
     return answers_to(model, tokenizer, problems, given.get("max_new_tokens", SAMPLE_TOKENS))
 
 
@@ -141,6 +143,32 @@ def _one_line(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("`", "'").split()) or " "
 
 
+def changed_settings(
+    here: dict[str, dict],  # stage: its settings
+    there: dict[str, dict],
+) -> list[tuple[str, object, object]]:  # "stage.setting", its value here and there; None where there is none
+    "Every setting that is not the same in two pipelines, in the order in which they stand here."
+    stages = list(dict.fromkeys([*here, *there]))
+    pairs = [(stage, setting) for stage in stages for setting in dict.fromkeys([*here.get(stage, {}), *there.get(stage, {})])]
+    values = [(f"{stage}.{setting}", here.get(stage, {}).get(setting), there.get(stage, {}).get(setting)) for stage, setting in pairs]
+    return [(what, now, then) for what, now, then in values if now != then]
+
+
+def updates_to(
+    looks: list[dict],  # in order; each with "step", the number of the update before it, and a score; step -1 is the start
+    share: float,
+    metric: str = "exact",
+) -> float | None:  # updates made; None = it is never reached
+    "How many updates it took until a score was as high as `share` for the first time, on straight lines between the looks."
+    for before, look in zip([None, *looks], looks, strict=False):
+        if look[metric] >= share:
+            if before is None:
+                return float(look["step"] + 1)
+            part = (share - before[metric]) / (look[metric] - before[metric])
+            return before["step"] + 1 + part * (look["step"] - before["step"])
+    return None
+
+
 def compare_reports(
     this: str | Path,  # folders of two finished pipelines
     that: str | Path,
@@ -149,14 +177,24 @@ def compare_reports(
 
     Raises: CourseError if one of them has no report."""
     found = [read_json(Path(folder) / "report.json", "run the pipeline to its end first") for folder in (this, that)]
-    settings, results = [], []
-    for name in dict.fromkeys([*found[0]["settings"], *found[1]["settings"]]):
-        here, there = (report["settings"].get(name, {}) for report in found)
-        settings += [(f"{name}.{key}", here.get(key), there.get(key)) for key in dict.fromkeys([*here, *there]) if here.get(key) != there.get(key)]
-        results += [(f"seconds of {TITLES[name]}", *(report["stages"].get(name, {}).get("seconds") for report in found))]
+    results = []
+    for name in dict.fromkeys([*found[0]["stages"], *found[1]["stages"]]):
+        results.append((f"seconds of {TITLES[name]}", *(report["stages"].get(name, {}).get("seconds") for report in found)))
     for name in dict.fromkeys([*found[0]["solved"], *found[1]["solved"]]):
-        results += [(f"solved after {TITLES[name]}", *(report["solved"].get(name, {}).get("share") for report in found))]
-    return {"settings": settings, "results": results}
+        results.append((f"solved after {TITLES[name]}", *(report["solved"].get(name, {}).get("share") for report in found)))
+    if all("grpo" in report["stages"] for report in found):
+        results.append(("updates from rewards until half are solved", *(updates_to(looks_of(folder), 0.5) for folder in (this, that))))
+    return {"settings": changed_settings(*(report["settings"] for report in found)), "results": results}
+
+
+def looks_of(
+    folder: str | Path,  # of a pipeline with a stage grpo
+) -> list[dict]:  # the start first, as step -1
+    """How many unseen problems were solved at each look of the stage that learns from rewards.
+
+    Raises: CourseError if there is no such stage."""
+    history = read_json(Path(folder) / "grpo" / "history.json", "give a pipeline that learned from rewards")
+    return [{"step": -1, **history["start"]}, *history["validation"]]
 
 
 def plot_comparison(
@@ -170,10 +208,7 @@ def plot_comparison(
 
     ax = ax or Figure(figsize=(7, 4), layout="constrained").subplots()
     for name, folder in folders.items():
-        if not (Path(folder) / "grpo").is_dir():
-            raise CourseError(f"{folder} has no stage grpo, so there is nothing to draw: give pipelines that learned from rewards")
-        history = read_json(Path(folder) / "grpo" / "history.json")
-        looks = [{"step": -1, **history["start"]}, *history["validation"]]
+        looks = looks_of(folder)
         ax.plot([look["step"] + 1 for look in looks], [look["exact"] for look in looks], "o-", markersize=3, label=name)
     ax.set(xlabel="update from rewards", ylabel="unseen problems solved", ylim=(0, 1))
     ax.legend()

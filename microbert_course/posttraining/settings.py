@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Self
 
@@ -132,8 +133,10 @@ class GrpoConfig(TrainConfig):
     # data
     model: str = "sums"  # sums: a tiny decoder that is first shown how sums are written; else smollm2, a run of a decoder, or a folder with a Llama
     data: str = "arithmetic"  # arithmetic, or a .csv, .json, .jsonl (.gz, .xz) or .parquet file with the columns question and final (or answer)
-    prompt: str = ""  # how a question is put, {question} in its place; without it the model's chat template, else the bare question
-    num_test: int = 500  # problems that are never trained on, and scored at every look
+    test: str = ""  # a file of the same kind to score the model on; what is in both is not trained on; without it a part of data is set aside
+    prompt: str = ""  # how a question is put, {question} in its place; without it as `microbert sft` puts it
+    num_test: int = 500  # problems that are never trained on, and scored at every look; 0 = all of test
+    reward: Literal["auto", "number", "label", "code"] = "auto"  # what is compared: its last number, the whole text, or, of a program, what it gives back; auto: label for arithmetic, number for a file
     # what is learned
     group_size: int = 8  # completions of each prompt; batch_size is a multiple of it
     max_new_tokens: int = 3  # of a completion
@@ -159,7 +162,7 @@ class GrpoConfig(TrainConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_least(group_size=2, max_new_tokens=1, num_iterations=1, num_test=1)
+        self.check_least(group_size=2, max_new_tokens=1, num_iterations=1, num_test=0 if self.test else 1)
         self.check_above_zero("temperature", "clip_epsilon")
         for name in ("kl_coef", "format_weight", "clip_epsilon_high"):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -169,10 +172,32 @@ class GrpoConfig(TrainConfig):
         if self.batch_size % self.group_size:
             raise CourseError(f"batch_size {self.batch_size} does not split into groups of {self.group_size}: "
                               f"choose a multiple of {self.group_size}")
-        if self.prompt and "{question}" not in self.prompt:
-            raise CourseError(f"prompt is {self.prompt!r} and has no place for the question: write {{question}} where it is to stand")
+        self.check_data()
+        if self.reference and not self.kl_coef:
+            raise CourseError(f"reference is {self.reference!r} and kl_coef 0, so it would not be asked: give a price, such as 0.04, or leave it out")
+        try:
+            re.compile(self.format_pattern)
+        except re.error as error:
+            raise CourseError(f"format_pattern is {self.format_pattern!r} and no regular expression ({error}): correct it") from None
         if self.num_iterations > 1:
             self.check_whole_batches()
+
+    @property
+    def compared(self) -> str:  # number, label or code
+        "What is compared with the answer."
+        return self.reward if self.reward != "auto" else "label" if self.data == "arithmetic" else "number"
+
+    def check_data(self) -> None:
+        "Raises: CourseError if the problems do not fit the model, or a question would not be put."
+        if self.data == "arithmetic":
+            given = [f"{name} {getattr(self, name)!r}" for name in ("test", "prompt") if getattr(self, name)]
+            given += [f"reward {self.reward!r}"] * (self.reward not in ("auto", "label"))
+            if given:
+                raise CourseError(f"{given[0]} is for questions from a file, and data is arithmetic: give --data, or leave it out")
+        elif self.model == "sums":
+            raise CourseError(f"model is sums, which reads nothing but sums, and data {self.data!r}: choose a model that reads text, such as smollm2")
+        if self.prompt and "{question}" not in self.prompt:
+            raise CourseError(f"prompt is {self.prompt!r} and has no place for the question: write {{question}} where it is to stand")
 
     def check_whole_batches(self) -> None:
         "Raises: CourseError if the run could be left between two updates of a batch: the model that drew it would be gone."

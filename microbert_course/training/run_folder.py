@@ -76,7 +76,10 @@ class RunFolder:
 
     def _found(self, resume: str | Path) -> Checkpoint | None:
         if resume != "latest":
-            checkpoint = Checkpoint.load(Path(resume))
+            place = Path(resume).resolve()
+            if self.is_reopened and place.is_relative_to(self.final):  # it was there until now
+                place = self.path / place.relative_to(self.final)
+            checkpoint = Checkpoint.load(place)
         elif (checkpoint := self.checkpoints.newest()) is None:
             if self.checkpoints.all():
                 raise CourseError(f"no checkpoint in {self.path} can be used: restore one, or begin anew with --overwrite")
