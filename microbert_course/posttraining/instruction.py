@@ -207,7 +207,7 @@ class SftBatch:
         "How many tokens of answers must be guessed."
         return sum(int((example.labels != -100).sum()) for example in self.examples)
 
-    def tensors(self, device: torch.device | str) -> tuple[Tensor | None, ...]:
+    def tensors(self, device: torch.device | str) -> tuple[Tensor | None, ...]:  # ids and mask (batch, seq) first
         "What the form's objective takes, on the device."
         return self.form.batch(self.examples).tensors(device)
 
