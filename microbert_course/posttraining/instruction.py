@@ -415,7 +415,7 @@ def score_test(
     examples: Sequence[dict],
     config: SftConfig,
 ) -> tuple[dict[str, float], list[str]]:  # the scores; what was written for each example
-    "Let the finished model answer what it never learned from; one process alone, since the others have parted."
+    "Let the finished model answer what it never learned from; on one process, which needs none of the others for it."
     device = PartialState().device
     precision = choose_precision(config.mixed_precision, device)
     with torch.autocast(device.type, {"fp16": torch.float16}.get(precision, torch.bfloat16), enabled=precision != "no"):
