@@ -348,7 +348,7 @@ def test_answers_come_in_the_order_of_the_prompts(run, tokenizer, tmp_path):
     form, mixed = form_for(tokenizer), [VERDICTS[0], {**sums()[0]}, VERDICTS[-1]]
     texts = write_answers(run.model, form, mixed, 3)
     assert texts[0] == "good" and texts[2] == "bad"
-    scores, again = score_test(run.model, form, mixed, SMALL, tmp_path)
+    scores, again = score_test(run.model, form, mixed, SMALL)
     assert again == texts and scores["accuracy"] == 1.0
     sets, _ = encode_sets({"verdicts": VERDICTS}, form, SMALL)
     data = SftData(form.tokenizer, sets, Mixture({"verdicts": len(VERDICTS)}), form)

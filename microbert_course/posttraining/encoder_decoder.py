@@ -136,7 +136,7 @@ class EncoderDecoderForm:
             mask = _padded([np.ones_like(row) for row in part], 0)
             written = model.model.generate(input_ids=_padded(part, self.pad).to(device), attention_mask=mask.to(device), max_new_tokens=max_new_tokens,
                                            do_sample=False, num_beams=1)
-            found += completion_texts(self.tokenizer, written)
+            found += completion_texts(self.tokenizer, written[:, 1:], self.end)  # the first is what the decoder begins with, which BART also ends with
         model.train(was_training)
         return found
 

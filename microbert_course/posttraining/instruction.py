@@ -38,8 +38,9 @@ from .instruction_data import SftExamples, gather, spread
 from .problems import Problem, Prompts, answers_to
 from .rewards import parse_number
 from .settings import SftConfig
-from ..training.engine import RunResult, make_accelerator, run_task
+from ..training.engine import RunResult, run_task
 from ..training.loop import Batch, MaskedLMLoss, evaluate, plot_history
+from ..training.precision import choose_precision
 from ..training.run_log import looks_since_best
 from ..training.task import Task
 
@@ -206,7 +207,7 @@ class SftBatch:
         "How many tokens of answers must be guessed."
         return sum(int((example.labels != -100).sum()) for example in self.examples)
 
-    def tensors(self, device: torch.device | str) -> tuple[Tensor | None, ...]:
+    def tensors(self, device: torch.device | str) -> tuple[Tensor | None, ...]:  # ids and mask (batch, seq) first
         "What the form's objective takes, on the device."
         return self.form.batch(self.examples).tensors(device)
 
@@ -365,7 +366,7 @@ class SftResult(RunResult):
     "What `train_sft` answers. The model is the best state, by its loss on the held-out answers; it is in eval mode."
 
     best: dict = field(default_factory=dict)  # the scores of that state: step, loss, token_accuracy, and of what it answers accuracy, exact, unparsed, answered
-    test: dict | None = None  # the same of the test examples, if there are any
+    test: dict | None = None  # the same of the test examples, if there are any; on the first process
 
     def say(self, prompts: Sequence[str], config: SftConfig) -> list[str]:
         "What the model answers now."
@@ -398,9 +399,9 @@ def train_sft(
     best = looks[len(looks) - 1 - looks_since_best(result.history, "loss")]
     model = plain(result.model) if best is looks[-1] else load_learner(str(result.folder / "best"))[0]
     test = None
-    if examples.test:
-        test, texts = score_test(model, form, examples.test, config, result.folder)
     if PartialState().is_main_process:
+        if examples.test:
+            test, texts = score_test(model, form, examples.test, config)
         write_json(result.folder / "scores.json", {"start": result.history["start"], "validation": best, "test": test})
         if test:
             rows = [{**example, "written": text} for example, text in zip(examples.test, texts, strict=True)]
@@ -413,10 +414,10 @@ def score_test(
     form: DecoderForm | EncoderDecoderForm,
     examples: Sequence[dict],
     config: SftConfig,
-    folder: Path,  # of the run
 ) -> tuple[dict[str, float], list[str]]:  # the scores; what was written for each example
-    "Let the finished model answer what it never learned from."
-    accelerator = make_accelerator(config, folder)
-    with accelerator.autocast():
-        texts = write_answers(model.to(accelerator.device), form, examples, config.max_new_tokens, accelerator)
+    "Let the finished model answer what it never learned from; on one process, which needs none of the others for it."
+    device = PartialState().device
+    precision = choose_precision(config.mixed_precision, device)
+    with torch.autocast(device.type, {"fp16": torch.float16}.get(precision, torch.bfloat16), enabled=precision != "no"):
+        texts = write_answers(model.to(device), form, examples, config.max_new_tokens)
     return score_answers(examples, texts), texts
