@@ -141,6 +141,13 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path, text, changes, sentence
         read_pipeline(tmp_path / "wrong.toml", changes)
 
 
+@pytest.mark.parametrize("change", ["grpo.data=none.jsonl", "sft.data=none.jsonl=0.5,imdb=0.5", "sft.test=gsm8k@none.jsonl", "pretrain.data=none/texts.txt"])
+def test_a_file_that_is_not_there_is_named_before_anything_runs(small, tmp_path, change):
+    with pytest.raises(CourseError, match="none.*, which is not there"):
+        run_pipeline(read_pipeline(small / "small.toml", [change]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_something_else_stays(small, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(CourseError, match="no pipeline wrote it"):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from microbert_course.data.mixture import parse_mixture
+from microbert_course.data.sources import _looks_like_a_path
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json, write_json
 from microbert_course.paths import course_root
@@ -18,6 +20,7 @@ from microbert_course.training.presets import PretrainConfig, preset
 from microbert_course.training.settings import MAY_CHANGE, TrainConfig
 
 KINDS = {"pretrain": PretrainConfig, "sft": SftConfig, "grpo": GrpoConfig}  # the stages, in their order
+BEFORE = "the stage before"  # as model, until it is known where that is
 MADE = "arithmetic"  # as data: what is written on the spot
 MADE_FILES = {"pretrain": {"data": "texts"}, "sft": {"data": "shown"}, "grpo": {"data": "problems", "test": "unseen"}}
 
@@ -50,11 +53,12 @@ def read_pipeline(
     prompts = given.get("prompts", [])
     if not isinstance(prompts, list) or not all(isinstance(prompt, str) and prompt for prompt in prompts):
         raise CourseError(f"{path}: prompts is {prompts!r}: give a list of texts, as in [\"27+15=\"]")
-    stages = {name: _stage(path, name, {**shared, **tables[name]}) for name in KINDS if name in tables}
-    for name in list(stages)[1:]:
+    names = [name for name in KINDS if name in tables]
+    for name in names[1:]:
         if "model" in tables[name]:
             raise CourseError(f"{path}: [{name}] has a model, and it begins with the one of the stage before it: leave model out")
-    return Pipeline(stages, tuple(prompts))
+    begins = dict.fromkeys(names[1:], {"model": BEFORE})
+    return Pipeline({name: _stage(path, name, {**shared, **begins.get(name, {}), **tables[name]}) for name in names}, tuple(prompts))
 
 
 def _read_toml(path: str | Path) -> dict:
@@ -114,6 +118,7 @@ def run_pipeline(
 
     Raises: CourseError if the folder is taken or was begun with other settings, there is nothing to resume from, or a stage fails."""
     folder, state = Path(folder).expanduser().resolve(), PartialState(cpu=all(config.device == "cpu" for config in pipeline.stages.values()))
+    check_files(pipeline)
     owner = stage_of(resume, folder, pipeline) if resume not in (None, "latest") else None
     check_folder(folder, pipeline, overwrite, resume)
     state.wait_for_everyone()
@@ -134,6 +139,17 @@ def run_pipeline(
     from microbert_course.posttraining.report import write_report
 
     return write_report(folder)
+
+
+def check_files(pipeline: Pipeline) -> None:
+    "Raises: CourseError, before the first stage, with the first file that a stage names and that is not there."
+    for name, config in pipeline.stages.items():
+        for setting in ("data", "test"):
+            value = getattr(config, setting, "")
+            for word in parse_mixture(value) if name == "sft" and value else [value]:
+                path = word.rpartition("@")[2]
+                if path and _looks_like_a_path(path) and not Path(path).expanduser().exists():
+                    raise CourseError(f"{setting} of {name} is {path}, which is not there: give a file that is, or a set that `microbert data list` has")
 
 
 def stage_of(
