@@ -15,6 +15,7 @@ from microbert_course.training.causal import (
     causal_batch,
     decoder_tokenizer,
     edges,
+    learn_characters,
     next_token_log_probs,
 )
 from microbert_course.training.loop import MaskedLMLoss
@@ -73,6 +74,17 @@ def test_the_guesser_of_frequencies_knows_ends_and_no_beginnings(config):
     log_probs = next_token_log_probs(data.train_ids, data.tokenizer)
     first, last = edges(data.tokenizer)
     assert log_probs.exp().sum().item() == pytest.approx(1) and log_probs[last] > log_probs[first] + 3
+
+
+def test_characters_are_a_tokenizer_too(config, tmp_path):
+    "Every text comes back as it was, the most frequent characters have the lowest ids, and a small vocabulary keeps those."
+    tokenizer = learn_characters(["a b\nb", "Bb é"])
+    assert tokenizer.decode(tokenizer("a é\nB")["input_ids"], skip_special_tokens=True) == "a é\nB" and tokenizer.pad_token_id == 0
+    assert tokenizer("b")["input_ids"] == [tokenizer.bos_token_id, 4] and len(learn_characters(["abba", "bb"], vocab_size=5)) == 5
+    run = pretrain(replace(config, tokenizer="characters", num_steps=3, warmup_steps=0, eval_every=3), tmp_path / "run", progress=False)
+    assert run.tokenizer.decode(run.tokenizer("worda")["input_ids"], skip_special_tokens=True) == "worda"
+    with pytest.raises(CourseError, match="'characters' has no \\[MASK\\]"):
+        replace(config, tokenizer="characters", blocks="bert", num_kv_heads=0)
 
 
 def test_smollm2s_pieces_keep_case_and_spaces():

@@ -56,7 +56,7 @@ def test_options_default_to_the_named_preset(capsys):
     assert "10000" in printed and "words" in printed
 
 
-@pytest.mark.parametrize("command", ["", "tour", "lessons", "presets", "pretrain", "fill-mask", "finetune", "classify", "lora", "lora merge", "generate", "chat", "data", "data check", "fetch", "cache", "cache clear", "doctor", "exercise", "adopt", "grade"])
+@pytest.mark.parametrize("command", ["", "tour", "lessons", "presets", "pretrain", "fill-mask", "finetune", "classify", "sft", "lora", "lora merge", "generate", "chat", "data", "data check", "fetch", "cache", "cache clear", "doctor", "exercise", "adopt", "grade"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command.split(), "--help"])

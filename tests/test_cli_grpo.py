@@ -42,7 +42,7 @@ def test_questions_of_a_file_are_asked_as_the_prompt_says(adder, tmp_path, capsy
     about = json.loads((tmp_path / "run" / "training.json").read_text())["about"]
     assert (about["problems"], about["unseen_problems"]) == (29, 7) and "right on 7 unseen problems" in capsys.readouterr().out
     (tmp_path / "sums.jsonl").write_text('{"text": "one"}\n')
-    assert main([*command, "--overwrite"]) == 1 and "a problem has question and final" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 1 and "holds plain text, which asks nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "sentence"), [

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from microbert_course.data.corpus import (
     LAYOUTS,
     StreamedRows,
+    best_fit,
     document_numbers,
     encode_rows,
     in_chunks,
@@ -146,6 +147,14 @@ def test_packing_by_hand():
     documents = [document(3), document(1), document(0), document(2)]
     assert pack(documents, 7).tolist() == [[2, 10, 11, 12, 3, 2, 3], [2, 10, 11, 3, 2, 10, 3]]
     assert pad(documents, 5).tolist() == [[2, 10, 11, 12, 3], [2, 10, 3, 0, 0], [2, 3, 0, 0, 0], [2, 10, 11, 3, 0]]
+
+
+def test_best_fit_says_who_shares_a_row():
+    "Places in the list, not lengths; of equals the first given, of rows equally full the first opened."
+    assert best_fit([5, 3, 2, 4], 7) == [[0, 2], [3, 1]]
+    assert best_fit([3, 3, 1, 1], 4) == [[0, 2], [1, 3]]
+    with pytest.raises(ValueError, match="document 1 has 8 tokens and a row 7"):
+        best_fit([5, 8], 7)
 
 
 def test_ties_are_settled_by_who_came_first():

@@ -1,5 +1,6 @@
 """The engine on CUDA devices: the same promises as on a CPU. Needs torch, transformers, accelerate and pytest alone."""
 
+import copy
 import json
 import os
 import shutil
@@ -12,6 +13,9 @@ import torch
 from safetensors.torch import load_file
 from small_run import small_config, small_data
 
+from microbert_course.models.gpt import GptConfig, GptForCausalLM, generate
+from microbert_course.models.lora import LoraConfig, add_lora
+from microbert_course.models.quantization import dequantize_model, quantize_model
 from microbert_course.training import loop
 from microbert_course.training.kernels import choose_kernel
 from microbert_course.training.run import pretrain
@@ -179,3 +183,24 @@ def test_512_completions_over_a_large_vocabulary_need_no_table_of_scores():
     before = torch.cuda.memory_allocated()
     completion_logprobs(model, input_ids, torch.ones_like(input_ids), torch.ones(512, 160, dtype=torch.bool, device="cuda")).sum().backward()
     assert torch.cuda.max_memory_allocated() - before < 2.5e9
+
+
+@marked(gpu)
+def test_a_packed_decoder_answers_derives_and_goes_on_on_a_gpu_as_its_unpacked_one_does():
+    "Generation records its step as a graph there; unpacking is a part of it."
+    torch.manual_seed(0)
+    config = GptConfig(vocab_size=50, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=96, max_seq_len=64)
+    model = GptForCausalLM(config).eval().cuda()
+    on_cpu = copy.deepcopy(model).cpu()
+    quantize_model(model)
+    quantize_model(on_cpu)
+    layers = [(module.packed.codes.cpu(), on_cpu.get_submodule(path).packed.codes) for path, module in model.named_modules() if hasattr(module, "packed")]
+    assert len(layers) == 8 and all((ours == theirs).float().mean() > 0.999 for ours, theirs in layers)  # a tie may be rounded otherwise
+    plain, ids = dequantize_model(copy.deepcopy(model)), torch.randint(1, 50, (3, 7), device="cuda")
+    torch.testing.assert_close(model(ids), plain(ids))
+    assert torch.equal(generate(model, ids, None, 20, temperature=0), generate(plain, ids, None, 20, temperature=0))
+    add_lora(model, LoraConfig())
+    with torch.autocast("cuda", torch.bfloat16):
+        loss = model(ids).float().logsumexp(-1).sum()
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)

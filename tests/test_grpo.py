@@ -30,6 +30,8 @@ from microbert_course.posttraining.grpo import (
     train_grpo,
     up_to_end,
 )
+from microbert_course.posttraining.instruction import asked, with_template
+from microbert_course.posttraining.instruction_data import read_examples
 from microbert_course.posttraining.problems import (
     SHOWING,
     SUMS_SHAPE,
@@ -380,7 +382,7 @@ def test_problems_come_from_a_file(tmp_path):
     "final, or answer with its ####; a column that is missing, an answer without a number and an empty question are named with their line."
     tokenizer = sums_tokenizer()
 
-    def read(*rows, prompt=""):
+    def read(*rows, prompt="{question}"):
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return read_problems(tmp_path / "rows.jsonl", tokenizer, prompt)
 
@@ -390,6 +392,19 @@ def test_problems_come_from_a_file(tmp_path):
                           ({"question": " ", "final": "2"}, "give a question")):
         with pytest.raises(CourseError, match=sentence):
             read(row)
+
+
+def test_without_a_prompt_questions_are_put_as_instruction_tuning_puts_them(tmp_path):
+    "In the same words and the same template, whatever the columns are called; an example stays as it stands; an answer without a number is named."
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "How many?", "answer": "It is 2.\n#### 2"}) + "\n")
+    (tmp_path / "examples.jsonl").write_text(json.dumps({"prompt": "1+1=", "answer": "2", "kind": "math", "labels": [], "final": "2"}) + "\n")
+    tokenizer = with_template(sums_tokenizer(), "<{prompt}>")
+    example = read_examples(str(tmp_path / "rows.jsonl"))[0]
+    assert read_problems(tmp_path / "rows.jsonl", tokenizer) == [Problem(asked(example["prompt"], tokenizer), "2")] and "How many?" in example["prompt"]
+    assert read_problems(tmp_path / "examples.jsonl", tokenizer) == [Problem("<1+1=>", "2")]
+    (tmp_path / "examples.jsonl").write_text(json.dumps({"prompt": "1+1=", "answer": "two", "kind": "instruction", "labels": [], "final": ""}) + "\n")
+    with pytest.raises(CourseError, match="the answer to '1\\+1=' is 'two': give an answer with a number"):
+        read_problems(tmp_path / "examples.jsonl", tokenizer)
 
 
 def test_a_test_file_is_scored_and_what_it_holds_is_not_learned(tmp_path):

@@ -32,8 +32,8 @@ def complaint(call, *arguments, **settings):
 
 @pytest.mark.parametrize(("name", "content"), [
     ("a.jsonl", as_jsonl(ROWS)), ("a.json", json.dumps(ROWS)), ("a.csv", 'text,label\none fine film,pos\n"two hours<br />lost",neg\nthree cheers,pos\n'),
-    ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS).encode())), ("a.jsonl.xz", lzma.compress(as_jsonl(ROWS).encode())),
-    ("a.csv.gz", gzip.compress(b"text,label\none fine film,pos\ntwo hours lost,neg\nthree cheers,pos\n")),
+    ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS).encode(), mtime=0)), ("a.jsonl.xz", lzma.compress(as_jsonl(ROWS).encode())),
+    ("a.csv.gz", gzip.compress(b"text,label\none fine film,pos\ntwo hours lost,neg\nthree cheers,pos\n", mtime=0)),
 ])
 def test_every_kind_of_file_holds_the_same_rows(tmp_path, name, content):
     rows = read_labelled(write(tmp_path / name, content))

@@ -523,6 +523,14 @@ def test_a_finished_run_keeps_its_name_when_it_cannot_go_on(data, tmp_path):
     assert sorted(path.name for path in finished.folder.rglob("*")) == before and os.listdir(tmp_path) == ["run"]
 
 
+def test_a_finished_run_goes_on_from_a_checkpoint_of_its_own(data, tmp_path):
+    "Its folder is renamed when it is opened again, and the checkpoint with it."
+    finished = pretrain(small_config(save_every=2), tmp_path / "run", data=data, progress=False)
+    whole, first = outcome(finished.folder), min((finished.folder / "checkpoints").glob("step-*"))
+    again = pretrain(small_config(save_every=2), tmp_path / "run", data=data, progress=False, resume=first)
+    assert differences(outcome(again.folder), whole) == []
+
+
 def test_an_interrupted_run_is_not_thrown_away_unasked(data, tmp_path):
     interrupt(small_config(num_steps=9), tmp_path / "run", data, at=5)
     with pytest.raises(CourseError, match="holds an interrupted run: pass --resume latest to go on, or --overwrite to start anew"):

@@ -20,15 +20,17 @@ from microbert_course.cli.launch import Launch
 from microbert_course.cli.lessons import Lessons, Tour
 from microbert_course.cli.lora import Lora
 from microbert_course.cli.models import FillMask
+from microbert_course.cli.pipeline import Pipeline
 from microbert_course.cli.planning import Plan
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts, with_preset_first
+from microbert_course.cli.sft import Sft
 
 
 def parse(arguments: list[str]) -> object:  # the words after `microbert`
     "The command that the words ask for, with its options filled in; it has a method `run`."
     if arguments[:1] == ["pretrain"]:
         arguments = ["pretrain", *with_preset_first(with_counts(arguments[1:]))]
-    if arguments[:1] == ["finetune"]:
+    if arguments[:1] in (["finetune"], ["sft"]):
         arguments = with_counts(arguments)
     defaults = pretrain_defaults(arguments)
     command = (
@@ -44,7 +46,9 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[FillMask, tyro.conf.subcommand("fill-mask")]
         | Annotated[Finetune, tyro.conf.subcommand("finetune")]
         | Annotated[Classify, tyro.conf.subcommand("classify")]
+        | Annotated[Sft, tyro.conf.subcommand("sft")]
         | Annotated[Grpo, tyro.conf.subcommand("grpo")]
+        | Annotated[Pipeline, tyro.conf.subcommand("pipeline")]
         | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Lora, tyro.conf.subcommand("lora")]
         | Annotated[Generate, tyro.conf.subcommand("generate")]

@@ -1491,7 +1491,6 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     "data.corpus.LAYOUTS": "a constant",
     **dict.fromkeys(("data.corpus.shuffled", "data.corpus.is_held_out", "data.corpus.StreamedRows"),
                     "our own order and our own rule, each row once: tests/test_corpus.py"),
-    "data.corpus.pack": "no library among the dependencies; lesson 12 holds it against a search through all rows and the least number of rows",
     **dict.fromkeys(("data.corpus.encode_rows", "data.corpus.in_chunks"), "join pieces that have cases; cut lists: tests/test_corpus.py"),
     **dict.fromkeys(("models.lora.LoraConfig", "models.lora.TrainableShare"), "holds settings or counts, computes nothing"),
     **dict.fromkeys(("models.lora.OwnCopy", "models.lora.adapter_names"), "copies or lists; compared with peft's modules_to_save in tests/test_lora.py"),

@@ -100,9 +100,14 @@ def to_transformers_weights(
     names: dict[str, list[str]] | None = None,  # our name: their names; None = those of a masked language model
     rows: dict[str, list[int]] | None = None,  # our name: how many rows each of theirs has, where they are not alike
 ) -> dict[str, Tensor]:  # what `BertForMaskedLM.load_state_dict` takes, up to its tied copies
-    "Our weights under the names that transformers uses."
+    """Our weights under the names that transformers uses.
+
+    Raises: ValueError if a linear is packed or has adapters, so that its weight is not there."""
     state, result = model.state_dict(), {}
     for ours, theirs in (names or weight_names(model.config)).items():
+        if ours not in state:
+            raise ValueError(f"{type(model).__name__} has no plain tensor {ours!r}, packed weights or adapters are in its place: "
+                             f"call dequantize_model, or merge and remove_lora, first")
         parts = state[ours].cpu().split(_rows_of(ours, theirs, len(state[ours]), rows))
         result.update({name: part.clone() for name, part in zip(theirs, parts, strict=True)})
     return result

@@ -124,19 +124,30 @@ FAMILIES: dict[str, Callable[["PreTrainedConfig"], Parts]] = {  # by `model_type
 COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")  # how configurations name the number of experts
 
 
-def read_parts(
-    values: dict,  # the content of a `config.json`, of a family known here
-) -> Parts:
-    """Where its parameters sit, what it leaves out taken from the family's defaults.
+def read_config(
+    values: dict,  # the content of a `config.json`
+) -> "PreTrainedConfig":
+    """transformers' own object, what the file leaves out taken from the family's defaults.
 
-    Raises: CourseError if transformers refuses it, or it sends tokens to more experts than it has, or to none."""
+    Raises: CourseError if it names no family that transformers knows, or transformers refuses it."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
+    if "model_type" not in values:
+        raise CourseError("this configuration has no model_type: give the config.json of a model of transformers")
     try:
-        config = AutoConfig.for_model(**values)
+        return AutoConfig.for_model(**values)
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise CourseError(f"transformers refuses this {values['model_type']} configuration: {' '.join(str(error).split())}") from error
+
+
+def read_parts(
+    values: dict,  # the content of a `config.json`, of a family known here
+) -> Parts:
+    """Where its parameters sit.
+
+    Raises: CourseError if transformers refuses it, or it sends tokens to more experts than it has, or to none."""
+    config = read_config(values)
     parts = FAMILIES[config.model_type](config)
     if any(parts.is_expert_layer) and not 1 <= (parts.top_k or 0) <= parts.num_experts:
         raise CourseError(f"num_experts_per_tok {parts.top_k} is not a number of experts out of {parts.num_experts}: choose 1 to {parts.num_experts}")

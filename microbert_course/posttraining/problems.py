@@ -17,6 +17,7 @@ from microbert_course.errors import CourseError
 from microbert_course.files import read_json
 from microbert_course.models.gpt import GptConfig, GptForCausalLM, generate
 from microbert_course.posttraining.code_rewards import read_cases
+from microbert_course.posttraining.instruction_data import read_examples
 from microbert_course.posttraining.rewards import label_reward, parse_number, scores_of
 from microbert_course.training.engine import RunResult, run_task
 from microbert_course.training.loop import Batch, batch_rows, evaluate, seed_for
@@ -89,14 +90,16 @@ def without(
 
 
 def read_problems(
-    path: str | Path,  # rows with the columns question and final, or question and answer
+    path: str | Path,  # rows with the columns question and final, or question and answer; without `prompt`, whatever `microbert sft --data` takes
     tokenizer: PreTrainedTokenizerBase,  # whose chat template puts the question
-    prompt: str = "",  # how a question is put, {question} in its place; "" = the chat template, else the bare question
+    prompt: str = "",  # how a question is put, {question} in its place; "" = as instruction tuning puts it
     reward: str = "number",  # what is to be compared: number, label or code
 ) -> list[Problem]:
     """The problems in a file.
 
     Raises: CourseError, in one sentence, for what cannot be read, a missing column, an empty question, or an answer that the reward cannot compare."""
+    if not prompt and reward != "code":
+        return _as_instructed(str(path), tokenizer, reward)
     problems = []
     for place, row in read_rows(path):
         if not isinstance(row, dict):
@@ -111,6 +114,17 @@ def read_problems(
     return problems
 
 
+def _as_instructed(path: str, tokenizer: PreTrainedTokenizerBase, reward: str) -> list[Problem]:
+    "The problems put as `microbert sft` puts them, so that a model that was shown some is asked for more in the same words."
+    problems = []
+    for example in read_examples(path, for_test=True):
+        answer = example["final"] or example["answer"]
+        if not _can_be_compared(answer, reward, path):
+            raise CourseError(f"{path}: the answer to {example['prompt'][:40]!r} is {answer[:40]!r}: give an answer with a number, or reward 'label'")
+        problems.append(Problem(_asked(example["prompt"], tokenizer), answer))
+    return problems
+
+
 def _first(row: dict, *names: str) -> object:  # "" if there is none
     return next((row[name] for name in names if row.get(name) is not None), "")
 
@@ -121,7 +135,7 @@ def _can_be_compared(answer: str, reward: str, where: str) -> bool:
     return bool(answer) if reward == "label" else reward == "code" or parse_number(answer) is not None
 
 
-def _asked(question: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+def _asked(question: str, tokenizer: PreTrainedTokenizerBase, prompt: str = "") -> str:
     if prompt:
         return prompt.replace("{question}", question)
     if tokenizer.chat_template:

@@ -4,56 +4,31 @@ import math
 import os
 import re
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, Self
 
 from microbert_course.errors import CourseError
 from microbert_course.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
-class FinetuneConfig(TrainConfig):
-    """Everything that fine-tuning an encoder for classification depends on.
+class EpochConfig(TrainConfig):
+    """A run as long as a number of passes over its texts.
 
     Raises: CourseError, naming the field, if a value makes no sense."""
 
-    # data
-    model: str = "minilm"  # a name that `microbert fetch` knows, a folder with a BERT in it, or a classifier to go on with
-    data: str = "imdb"  # imdb, rotten_tomatoes, a labelled .csv, .json, .jsonl (.gz, .xz) or .parquet file, a folder of prepared rows, or a name on the hub
-    test: str = ""  # a labelled file to score the finished model on; its texts are taken out of the training texts
-    text_column: str = ""  # where a file has its texts; without it the first of text, sentence, review, … that there is
-    label_column: str = ""  # where it has its labels; without it the first of label, sentiment, category, … that there is
-    max_texts: int = 0  # training texts used; 0 = all of them
-    max_seq_len: int = 128  # tokens read of each text
-    keep: Literal["start", "end"] = "end"  # which end of a longer text is read
-    # what is learned
-    layers: Literal["classifier", "last_2", "last_3", "all"] = "all"  # what is trained; everything below it stays as it is
-    lora_rank: int = 0  # above 0: the weights stay, and beside them changes of this rank are trained, with the head; 0 = the weights themselves
-    lora_alpha: float = 16.0  # how much a change counts: times lora_alpha / lora_rank
-    lora_targets: str = "query,value"  # ends of the names of the linears that get one, as transformers calls them, with commas; "" = all in the blocks
-    class_weights: Literal["none", "balanced"] = "none"  # balanced lets every label count alike, however few its texts are
-    dropout: float = 0.1  # share dropped in training; a single pass over the texts does better without, and faster on a CPU
-    # what is learned from
-    batch_size: int = 16  # rows an update, over all processes and micro-batches
     num_epochs: int = 3  # passes over the training texts; it sets num_steps, warmup_steps and eval_every; 0 = those count as they are
     warmup_share: float = 0.1  # of all updates, until the rate peaks
     looks_per_epoch: int = 1  # at the validation texts; patience counts them
-    # how it is learned
-    learning_rate: float = 2e-4  # at its peak
-    beta2: float = 0.999  # AdamW's memory of the square of the gradient
-    num_threads: int = 0  # CPU threads; 0 = as torch decides
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_least(max_texts=0, max_seq_len=3, num_epochs=0, looks_per_epoch=1, lora_rank=0)
-        self.check_above_zero("lora_alpha")
-        if self.lora_rank and self.layers != "all":
-            raise CourseError(f"layers is {self.layers!r} and lora_rank {self.lora_rank}: both say what is trained, so leave one out")
-        self.check_shares("warmup_share", "dropout")
+        self.check_least(num_epochs=0, looks_per_epoch=1)
+        self.check_shares("warmup_share")
 
     def for_rows(
         self,
-        num_rows: int,  # training texts that there are
-    ) -> "FinetuneConfig":  # with the number of updates that the epochs come to
+        num_rows: int,  # training texts, or draws from several sets, that make an epoch
+    ) -> Self:  # with the number of updates that the epochs come to
         """The configuration as it is run.
 
         Raises: CourseError if num_epochs and one of the settings that it decides are both given."""
@@ -73,6 +48,83 @@ class FinetuneConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class FinetuneConfig(EpochConfig):
+    """Everything that fine-tuning an encoder for classification depends on.
+
+    Raises: CourseError, naming the field, if a value makes no sense."""
+
+    # data
+    model: str = "minilm"  # a name that `microbert fetch` knows, a folder with a BERT in it, or a classifier to go on with
+    data: str = "imdb"  # imdb, rotten_tomatoes, a labelled .csv, .json, .jsonl (.gz, .xz) or .parquet file, a folder of prepared rows, or a name on the hub
+    test: str = ""  # a labelled file to score the finished model on; its texts are taken out of the training texts
+    text_column: str = ""  # where a file has its texts; without it the first of text, sentence, review, … that there is
+    label_column: str = ""  # where it has its labels; without it the first of label, sentiment, category, … that there is
+    max_texts: int = 0  # training texts used; 0 = all of them
+    max_seq_len: int = 128  # tokens read of each text
+    keep: Literal["start", "end"] = "end"  # which end of a longer text is read
+    # what is learned
+    layers: Literal["classifier", "last_2", "last_3", "all"] = "all"  # what is trained; everything below it stays as it is
+    lora_rank: int = 0  # above 0: the weights stay, and beside them changes of this rank are trained, with the head; 0 = the weights themselves
+    lora_alpha: float = 16.0  # how much a change counts: times lora_alpha / lora_rank
+    lora_targets: str = "query,value"  # ends of the names of the linears that get one, as transformers calls them, with commas; "" = all in the blocks
+    class_weights: Literal["none", "balanced"] = "none"  # balanced lets every label count alike, however few its texts are
+    dropout: float = 0.1  # share dropped in training; a single pass over the texts does as well without, and faster on a CPU
+    # what is learned from
+    batch_size: int = 16  # rows an update, over all processes and micro-batches
+    # how it is learned
+    learning_rate: float = 2e-4  # at its peak
+    beta2: float = 0.999  # AdamW's memory of the square of the gradient
+    num_threads: int = 0  # CPU threads; 0 = as torch decides
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_least(max_texts=0, max_seq_len=3, lora_rank=0)
+        self.check_above_zero("lora_alpha")
+        if self.lora_rank and self.layers != "all":
+            raise CourseError(f"layers is {self.layers!r} and lora_rank {self.lora_rank}: both say what is trained, so leave one out")
+        self.check_shares("dropout")
+
+
+@dataclass(frozen=True)
+class SftConfig(EpochConfig):
+    """Everything that instruction tuning depends on.
+
+    Raises: CourseError, naming the field, if a value makes no sense."""
+
+    # data
+    model: str = "smollm2"  # smollm2, a run of a decoder, a GGUF file, or a folder of transformers with a Llama, a T5 or a BART
+    data: str = "rotten_tomatoes"  # what to learn: names that `microbert data list` has, files, or NAME@FILE, a file with rows of that set; several with commas, and with rates as in sst2=0.3,rows.jsonl=0.7
+    test: str = ""  # one such name or file, to be scored on at the end; what is asked there is taken out of what is learned from
+    prompt: str = ""  # how a task is put, {prompt} in its place; without it the model's own chat template, else the task and a new line
+    exhausted: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"  # which of several sets ends an epoch: the first or the last that has been seen whole
+    max_examples: int = 0  # of each set; 0 = all of them
+    num_validation: int = 200  # examples held out, by the rates, but no more than a tenth of a set
+    num_answered: int = 200  # of these, so many are answered at every look, where answers can be checked; 0 = none
+    max_seq_len: int = 512  # tokens of a prompt with its answer; and of a row, where several share one
+    too_long: Literal["refuse", "leave_out"] = "refuse"  # what happens to an example that is longer
+    packing: bool = True  # several examples share a row: the same result with less padding; an encoder-decoder has a row for each all the same
+    max_new_tokens: int = 16  # of an answer, where the model is scored
+    # what is learned
+    lora_rank: int = 0  # above 0: the weights stay, and beside them changes of this rank are trained; 0 = the weights themselves
+    lora_alpha: float = 16.0  # how much a change counts: times lora_alpha / lora_rank
+    lora_targets: str = "q_proj,v_proj"  # ends of the names of the linears that get one, as transformers calls them, with commas; "" = all in the blocks
+    # what is learned from
+    batch_size: int = 32  # examples an update, over all processes and micro-batches
+    num_epochs: int = 2  # passes over what is learned from; it sets num_steps, warmup_steps and eval_every; 0 = those count as they are
+    # how it is learned
+    learning_rate: float = 1e-4  # at its peak
+    beta2: float = 0.999  # AdamW's memory of the square of the gradient
+    num_threads: int = 0  # CPU threads; 0 = as torch decides
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_least(max_examples=0, num_validation=1, num_answered=0, max_seq_len=2, max_new_tokens=1, lora_rank=0)
+        self.check_above_zero("lora_alpha")
+        if self.prompt and "{prompt}" not in self.prompt:
+            raise CourseError(f"prompt is {self.prompt!r} and has no place for the task: write {{prompt}} where it is to stand")
+
+
+@dataclass(frozen=True)
 class GrpoConfig(TrainConfig):
     """Everything that learning from rewards by GRPO depends on.
 
@@ -82,7 +134,7 @@ class GrpoConfig(TrainConfig):
     model: str = "sums"  # sums: a tiny decoder that is first shown how sums are written; else smollm2, a run of a decoder, or a folder with a Llama
     data: str = "arithmetic"  # arithmetic, or a .csv, .json, .jsonl (.gz, .xz) or .parquet file with the columns question and final (or answer)
     test: str = ""  # a file of the same kind to score the model on; what is in both is not trained on; without it a part of data is set aside
-    prompt: str = ""  # how a question is put, {question} in its place; without it the model's chat template, else the bare question
+    prompt: str = ""  # how a question is put, {question} in its place; without it as `microbert sft` puts it
     num_test: int = 500  # problems that are never trained on, and scored at every look; 0 = all of test
     reward: Literal["auto", "number", "label", "code"] = "auto"  # what is compared: its last number, the whole text, or, of a program, what it gives back; auto: label for arithmetic, number for a file
     # what is learned

@@ -1,10 +1,12 @@
 """Pretraining of a decoder: at every place of a row the token that comes next is guessed, instead of hidden ones."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -25,7 +27,28 @@ def decoder_tokenizer() -> PreTrainedTokenizerFast:
     Raises: CourseError if the file that holds it is not here and cannot be fetched."""
     tokenizer = read_gguf_tokenizer(fetch_weights("smollm2") / next(iter(WEIGHTS["smollm2"].files)))
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
-    begin = tokenizer.bos_token, tokenizer.bos_token_id  # every row of a run begins with it, so a prompt should too
+    return _with_beginning(tokenizer)
+
+
+def learn_characters(
+    texts: Iterable[str],
+    vocab_size: int = 0,  # tokens in all, the four special ones included; 0 = every character that there is
+) -> PreTrainedTokenizerFast:
+    "A token for each character, the most frequent first; id 0 fills rows up."
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<bos>", "eos_token": "<eos>"}
+    counts = Counter()
+    for text in texts:
+        counts.update(text)
+    characters = sorted(counts, key=lambda character: (-counts[character], character))[: max(0, vocab_size - len(special)) if vocab_size else None]
+    pieces = Tokenizer(models.WordLevel({piece: number for number, piece in enumerate([*special.values(), *characters])}, unk_token="<unk>"))
+    pieces.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    pieces.decoder = decoders.Fuse()
+    return _with_beginning(PreTrainedTokenizerFast(tokenizer_object=pieces, **special))
+
+
+def _with_beginning(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    "Every row of a run begins with the same token, so a prompt does too."
+    begin = tokenizer.bos_token, tokenizer.bos_token_id
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
     return tokenizer
 

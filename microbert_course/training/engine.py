@@ -1,5 +1,6 @@
 """A whole training run of any kind: begin or go on, make updates, look, write down, end."""
 
+import atexit
 import os
 import sys
 import time
@@ -71,18 +72,23 @@ def run_task(
             return train(config, task, accelerator, run, checkpoint, progress, on_evaluation)
     except BaseException:
         run.give_up()
-        raise
-    finally:
         accelerator.end_training()
+        raise
 
 
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     "The device, the processes and the precision that this run has, whatever ran before it in this program."
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the first run's device and precision
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # else accelerate keeps the first run's device and precision
     precision = choose_precision(config.mixed_precision, PartialState(cpu=config.device == "cpu").device)
+    atexit.register(leave_processes)
     return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder,
                        log_with="tensorboard" if find_spec("tensorboard") else None)
+
+
+def leave_processes() -> None:
+    "Several runs of a program, such as the stages of a pipeline, share one group of processes: it cannot be formed twice. So it ends with the program."
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager

@@ -152,11 +152,12 @@ def evaluate(
     model: MicroBertForMaskedLM,
     batches: list[Batch],
     accelerator: Accelerator | None = None,  # shares the batches out and adds the results up
+    objective: Callable[[nn.Module], nn.Module] = MaskedLMLoss,  # the model with its loss inside
 ) -> dict[str, float]:  # "loss" in nats per hidden token, "accuracy" between 0 and 1
     "Loss and masked accuracy over all hidden tokens, each counted once."
     rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     device = accelerator.device if accelerator else "cpu"
-    objective, totals = MaskedLMLoss(model), torch.zeros(3, dtype=torch.float64)
+    objective, totals = objective(model), torch.zeros(3, dtype=torch.float64)
     model.eval()
     for batch in batches[rank::world_size]:
         loss, num_correct = objective(*batch.tensors(device))

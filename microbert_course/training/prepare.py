@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from microbert_course.data import corpus, sources, streams, wordpiece
 from microbert_course.data.cache import build_once, code_version, fault_in, hash_texts, open_rows, write_rows
 from microbert_course.errors import CourseError
-from microbert_course.training.causal import CausalData, WholeTextEncoder, decoder_tokenizer
+from microbert_course.training.causal import CausalData, WholeTextEncoder, decoder_tokenizer, learn_characters
 from microbert_course.training.loop import Batch, PretrainData
 from microbert_course.training.presets import PretrainConfig
 
@@ -112,6 +112,8 @@ def learn_tokenizer(config: PretrainConfig, texts: list[str]) -> PreTrainedToken
     "The configured kind of tokenizer, from these texts but for SmolLM2's; a vocabulary of 0 is as large as the texts support."
     if config.tokenizer == "smollm2":
         return decoder_tokenizer()
+    if config.tokenizer == "characters":
+        return learn_characters(texts, config.vocab_size)
     if config.tokenizer == "words":
         size = config.vocab_size or sum(count >= 5 for count in Counter(chain.from_iterable(text.lower().split() for text in texts)).values())
         return wordpiece.train_words(texts, size)

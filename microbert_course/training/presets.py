@@ -18,7 +18,7 @@ class PretrainConfig(TrainConfig):
 
     # data
     data: str = "imdb"  # a name or a path that `data.sources.load` takes
-    tokenizer: Literal["words", "wordpiece", "smollm2"] = "wordpiece"  # how text becomes ids; the first two learn their pieces from the texts
+    tokenizer: Literal["words", "wordpiece", "characters", "smollm2"] = "wordpiece"  # how text becomes ids; all but the last learn their pieces from the texts
     vocab_size: int = 4_000  # pieces in all; for words: how many besides the five special ones; 0 = as many as the texts support
     max_seq_len: int = 24  # tokens read of each text
     max_texts: int = 0  # training texts used; 0 = all of them
@@ -56,8 +56,8 @@ class PretrainConfig(TrainConfig):
                               + ("0, or another layout" if self.layout == "first" else f"0 to {self.max_seq_len - 3}"))
         if self.layout == "packed" and self.blocks == "modern":
             raise CourseError("modern blocks do not keep packed texts apart: choose layout 'windows', or blocks 'bert'")
-        if self.tokenizer == "smollm2" and self.blocks != "gpt":
-            raise CourseError(f"tokenizer 'smollm2' has no [MASK], which blocks {self.blocks!r} learn from: choose 'wordpiece', or blocks 'gpt'")
+        if self.tokenizer in ("characters", "smollm2") and self.blocks != "gpt":
+            raise CourseError(f"tokenizer {self.tokenizer!r} has no [MASK], which blocks {self.blocks!r} learn from: choose 'wordpiece', or blocks 'gpt'")
         if self.tokenizer == "smollm2" and self.vocab_size != SMOLLM2_PIECES:
             raise CourseError(f"vocab_size is {self.vocab_size} and SmolLM2's tokenizer has {SMOLLM2_PIECES}: give that, or another tokenizer")
         if self.num_kv_heads and (self.blocks != "gpt" or self.num_heads % self.num_kv_heads):

@@ -76,7 +76,10 @@ class RunFolder:
 
     def _found(self, resume: str | Path) -> Checkpoint | None:
         if resume != "latest":
-            checkpoint = Checkpoint.load(Path(resume))
+            place = Path(resume).resolve()
+            if self.is_reopened and place.is_relative_to(self.final):  # it was there until now
+                place = self.path / place.relative_to(self.final)
+            checkpoint = Checkpoint.load(place)
         elif (checkpoint := self.checkpoints.newest()) is None:
             if self.checkpoints.all():
                 raise CourseError(f"no checkpoint in {self.path} can be used: restore one, or begin anew with --overwrite")
@@ -127,7 +130,7 @@ class RunFolder:
         task.save(model, self.path)
         if looks_since_best(history, task.metric) == 0:
             (self.path / "best").mkdir(exist_ok=True)
-            for file in (*self.path.glob("tokenizer*"), *self.path.glob("special_tokens*"), *self.path.glob("training.*")):
+            for file in (file for kind in ("tokenizer*", "special_tokens*", "chat_template*", "training.*") for file in self.path.glob(kind)):
                 write_whole(self.path / "best" / file.name, file.read_bytes())
             task.save(model, self.path / "best")
 

@@ -42,7 +42,16 @@ def snapshot(training: Training) -> dict[str, dict[str, Tensor]]:  # "model" and
     if not training.accelerator.is_main_process:
         return {"model": {}, "optimizer": {}}
     memories = {f"{name}/{kind}": value for name, kinds in optimizer["state"].items() for kind, value in kinds.items()}
-    return {"model": {name.removeprefix("model."): value for name, value in model.items()}, "optimizer": memories}
+    return {"model": _apart({name.removeprefix("model."): value for name, value in model.items()}), "optimizer": memories}
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    "Tied weights, which stand under several names, as a tensor each: a file of safetensors holds no two that share memory."
+    seen, apart = set(), {}
+    for name, value in tensors.items():
+        apart[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return apart
 
 
 def restore(
