@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
+from itertools import islice, product, zip_longest
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ SIGNS = "0123456789+=."  # all that a sum needs
 NUM_TEST_SUMS, NUM_SHOWN_SUMS = 500, 200
 SUMS_SHAPE = GptConfig(vocab_size=len(SIGNS) + 1, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=4, intermediate_size=168, max_seq_len=16,
                        rope_theta=100.0, initializer_range=0.05, eos_token_id=len(SIGNS))
-SHOWING = TrainConfig(batch_size=64, num_steps=60, learning_rate=2e-3, warmup_steps=20, floor=0.9, weight_decay=0.0, eval_every=60, device="cpu")
+SHOWING = TrainConfig(batch_size=64, num_steps=100, learning_rate=2e-3, warmup_steps=20, floor=0.9, weight_decay=0.0, eval_every=100, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,16 @@ class ShownSums:
         return self.shown(self.rows[torch.from_numpy(batch_rows(step, config.batch_size, len(self.rows), config.seed))])
 
 
+def varied_sums(problems: Sequence[Problem], number: int) -> list[Problem]:
+    "So many sums, of every kind alike: which tens the two numbers have, and whether the units carry. A kind that was never shown is hard to come upon."
+    kinds: dict[tuple, list[Problem]] = {}
+    for problem in problems:
+        (tens, units), (other_tens, other_units) = problem.prompt[:2], problem.prompt[3:5]
+        kinds.setdefault((tens, other_tens, int(units) + int(other_units) > 9), []).append(problem)
+    in_turns = (problem for one_of_each in zip_longest(*kinds.values()) for problem in one_of_each if problem is not None)
+    return list(islice(in_turns, number))
+
+
 def fresh_adder(seed: int) -> GptForCausalLM:
     "The tiny decoder, its weights a function of the seed."
     with torch.random.fork_rng(devices=[]):
@@ -258,7 +268,7 @@ def show_sums(
     Raises: CourseError if the folder is taken."""
     tokenizer = sums_tokenizer()
     train, test = split_problems(all_sums(), num_test, config.seed)
-    data, unseen = ShownSums(train[:num_shown], tokenizer), ShownSums(test, tokenizer)
+    data, unseen = ShownSums(varied_sums(train, num_shown), tokenizer), ShownSums(test, tokenizer)
 
     def look(model: GptForCausalLM, accelerator: Accelerator) -> dict[str, float]:
         texts = answers_to(model, tokenizer, test, max_new_tokens=3)

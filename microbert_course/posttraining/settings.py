@@ -142,7 +142,7 @@ class GrpoConfig(TrainConfig):
     max_new_tokens: int = 3  # of a completion
     temperature: float = 1.0  # at which completions are drawn
     num_iterations: int = 1  # updates from one batch of completions; from the second on the clip has something to do
-    scale: Literal["none", "std"] = "none"  # std divides a group's advantages by their spread, as GRPO does; none leaves them, as Dr. GRPO does
+    scale: Literal["std", "none"] = "std"  # std divides a group's advantages by their spread, as GRPO does; none leaves them, as Dr. GRPO does
     loss: Literal["grpo", "dapo", "dr_grpo"] = "dr_grpo"  # how tokens count: by sequence, all alike in the batch, or all alike and longer is more
     clip_epsilon: float = 0.2  # how far a token's probability may move from where it was drawn before pushing it further earns nothing
     clip_epsilon_high: float = 0.0  # the same upwards, where it is to be wider (Clip-Higher); 0 = as clip_epsilon
