@@ -139,6 +139,53 @@ def test_a_graphed_step_continues_as_an_eager_one(monkeypatch):
 
 
 @marked(gpu)
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_learning_from_rewards_resumes_to_the_bit_on_a_gpu(tmp_path, precision):
+    "Completions long enough for the graphed step, prompts of several lengths, two updates a batch, a reference on the device."
+    from microbert_course.models.gpt import GptConfig, GptForCausalLM
+    from microbert_course.posttraining.grpo import train_grpo
+    from microbert_course.posttraining.problems import Problem, sums_tokenizer
+    from microbert_course.posttraining.rewards import Term
+    from microbert_course.posttraining.settings import GrpoConfig
+
+    torch.manual_seed(0)
+    start = GptForCausalLM(GptConfig(14, 64, 2, 4, 2, 96, 48, initializer_range=0.1, eos_token_id=13)), sums_tokenizer()
+    problems = [Problem("1+" * number + "1=", "1") for number in range(1, 13)]
+    goal = (Term("even", lambda prompts, completions, answers: [sum(sign in "02468" for sign in text) / 20 for text in completions]),)
+    config = GrpoConfig(batch_size=32, group_size=8, num_steps=40, eval_every=10, max_new_tokens=20, num_iterations=2, kl_coef=0.01, warmup_steps=0,
+                        learning_rate=5e-3, mixed_precision=precision, gradient_accumulation_steps=2)
+
+    def run(folder, **settings):
+        return train_grpo(config, tmp_path / folder, (problems[:8], problems[8:]), goal, start, progress=False, **settings)
+
+    def stop(model, score):
+        if score["step"] == 19:
+            raise KeyboardInterrupt
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", on_evaluation=stop)
+    again = run("cut", resume="latest")
+    assert again.history == whole.history and whole.history["train"][-1]["even"] > whole.history["train"][0]["even"] + 0.1
+    found, expected = weights(again.folder), weights(whole.folder)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+@marked(gpu)
+def test_512_completions_over_a_large_vocabulary_need_no_table_of_scores():
+    "81,920 tokens times 49,152 scores would be 16 GB, twice with the gradient."
+    from microbert_course.models.gpt import GptConfig, GptForCausalLM
+    from microbert_course.posttraining.grpo import completion_logprobs
+
+    model = GptForCausalLM(GptConfig(49_152, 64, 1, 2, 1, 96, 256)).cuda()
+    input_ids = torch.randint(1, 49_152, (512, 200), device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    completion_logprobs(model, input_ids, torch.ones_like(input_ids), torch.ones(512, 160, dtype=torch.bool, device="cuda")).sum().backward()
+    assert torch.cuda.max_memory_allocated() - before < 2.5e9
+
+
+@marked(gpu)
 def test_a_packed_decoder_answers_derives_and_goes_on_on_a_gpu_as_its_unpacked_one_does():
     "Generation records its step as a graph there; unpacking is a part of it."
     torch.manual_seed(0)
@@ -157,39 +204,3 @@ def test_a_packed_decoder_answers_derives_and_goes_on_on_a_gpu_as_its_unpacked_o
         loss = model(ids).float().logsumexp(-1).sum()
     loss.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_learning_from_rewards_resumes_to_the_bit_on_a_gpu(tmp_path, precision):
-    "Completions long enough for the graphed step, prompts of several lengths, two updates a batch, a reference on the device."
-    from microbert_course.models.gpt import GptConfig, GptForCausalLM
-    from microbert_course.posttraining.grpo import train_grpo
-    from microbert_course.posttraining.problems import Problem, sums_tokenizer
-    from microbert_course.posttraining.rewards import Term
-    from microbert_course.posttraining.settings import GrpoConfig
-    start = GptForCausalLM(GptConfig(14, 64, 2, 4, 2, 96, 48, initializer_range=0.1, eos_token_id=13)), sums_tokenizer()
-    problems = [Problem("1+" * number + "1=", "1") for number in range(1, 13)]
-    goal = (Term("even", lambda prompts, completions, answers: [sum(sign in "02468" for sign in text) / 20 for text in completions]),)
-    config = GrpoConfig(batch_size=32, group_size=8, num_steps=40, eval_every=10, max_new_tokens=20, num_iterations=2, kl_coef=0.01, warmup_steps=0,
-                        learning_rate=5e-3, mixed_precision=precision, gradient_accumulation_steps=2)
-    def run(folder, **settings):
-        return train_grpo(config, tmp_path / folder, (problems[:8], problems[8:]), goal, start, progress=False, **settings)
-    def stop(model, score):
-        if score["step"] == 19:
-            raise KeyboardInterrupt
-    whole = run("whole")
-    with pytest.raises(KeyboardInterrupt):
-        run("cut", on_evaluation=stop)
-    again = run("cut", resume="latest")
-    assert again.history == whole.history and whole.history["train"][-1]["even"] > whole.history["train"][0]["even"] + 0.1
-    found, expected = weights(again.folder), weights(whole.folder)
-    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
-@marked(gpu)
-def test_512_completions_over_a_large_vocabulary_need_no_table_of_scores():
-    "81,920 tokens times 49,152 scores would be 16 GB, twice with the gradient."
-    from microbert_course.models.gpt import GptConfig, GptForCausalLM
-    from microbert_course.posttraining.grpo import completion_logprobs
-    model = GptForCausalLM(GptConfig(49_152, 64, 1, 2, 1, 96, 256)).cuda()
-    input_ids = torch.randint(1, 49_152, (512, 200), device="cuda")
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    completion_logprobs(model, input_ids, torch.ones_like(input_ids), torch.ones(512, 160, dtype=torch.bool, device="cuda")).sum().backward()
-    assert torch.cuda.max_memory_allocated() - before < 2.5e9
