@@ -288,8 +288,9 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from microbert_course.errors import CourseError
+from microbert_course.posttraining import grpo
 from microbert_course.posttraining.grpo import GrpoData, check_processes, start_of, train_grpo
-from microbert_course.posttraining.problems import Prompts, all_sums, fresh_adder, split_problems, sums_tokenizer
+from microbert_course.posttraining.problems import SHOWING, Prompts, all_sums, fresh_adder, split_problems, sums_tokenizer
 from microbert_course.posttraining.rewards import Term
 from microbert_course.posttraining.settings import GrpoConfig
 
@@ -316,10 +317,12 @@ def refusal(ask, *arguments):
 
 accelerator = Accelerator(cpu=True)
 said = [refusal(GrpoData(tokenizer, Prompts(sums[0], tokenizer), (Term("judge", broken),), accelerator, policy=fresh_adder(0)).draw, 0, config),
-        refusal(check_processes, replace(config, batch_size=8, num_iterations=1, gradient_accumulation_steps=1), accelerator),
-        refusal(start_of, config, folder / "none")]
+        refusal(check_processes, replace(config, batch_size=8, num_iterations=1, gradient_accumulation_steps=1), accelerator)]
+grpo.SHOWING = replace(SHOWING, num_steps=2, warmup_steps=0, eval_every=2)
+shown, _ = start_of(config, folder / "run")
 run = train_grpo(config, folder / "run", sums, (Term("even", even),), (fresh_adder(0), tokenizer), progress=False, resume=sys.argv[2] if sys.argv[2:] else None)
-(folder / f"{rank}.json").write_text(json.dumps({"weights": run.model.gpt.word.weight.tolist(), "history": run.history, "seen": seen[:3], "said": said}))
+(folder / f"{rank}.json").write_text(json.dumps({"weights": run.model.gpt.word.weight.tolist(), "history": run.history, "seen": seen[:3], "said": said,
+                                                 "shown": shown.gpt.word.weight.tolist()}))
 '''
 
 
@@ -333,7 +336,8 @@ def test_two_processes_draw_their_own_share_and_stay_one_run(tmp_path):
     assert one["weights"] == other["weights"] and one["history"] == other["history"]
     assert one["history"]["train"][0]["kl"] == 0 < one["history"]["train"][2]["kl"]
     assert one["said"] == other["said"] and "the reward 'judge' is nan for completion 0" in one["said"][0]
-    assert "batch_size 8 in groups of 8 is 1 prompts, which do not split over 2 processes" in one["said"][1] and "without a launcher" in one["said"][2]
+    assert "batch_size 8 in groups of 8 is 1 prompts, which do not split over 2 processes" in one["said"][1]
+    assert one["shown"] == other["shown"] != fresh_adder(0).gpt.word.weight.tolist()
 
 
 def test_an_update_without_the_model_that_drew_is_refused():

@@ -9,7 +9,6 @@ __all__ = ['group_advantages', 'clipped_loss', 'kl_penalty', 'up_to_end', 'token
 
 # %% ../../nbs/3_posttraining/23_grpo.ipynb #b8966ffa
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -43,7 +42,14 @@ from microbert_course.posttraining.problems import (
     was_shown,
     without,
 )
-from .rewards import Reward, Term, format_reward, label_reward, numeric_reward, total_reward
+from microbert_course.posttraining.rewards import (
+    Reward,
+    Term,
+    format_reward,
+    label_reward,
+    numeric_reward,
+    total_reward,
+)
 from .settings import GrpoConfig
 from ..training.engine import RunResult, everybody_says, run_task
 from ..training.loop import batch_rows, seed_for
@@ -91,7 +97,7 @@ def kl_penalty(
     difference = ref_logprobs - logprobs
     return difference.exp() - difference - 1
 
-# %% ../../nbs/3_posttraining/23_grpo.ipynb #d39a5c70
+# %% ../../nbs/3_posttraining/23_grpo.ipynb #6ea2ce96
 def up_to_end(
     completion_ids: Tensor,  # (batch, new)
     eos_token_id: int | None,  # what a completion ends with; None = it never does
@@ -433,9 +439,6 @@ def start_of(
     place = runs_dir() / "sums" if "://" in str(folder) else Path(folder)
     shown, showing = place.with_name(f"{place.name}-shown"), replace(SHOWING, seed=config.seed, device=config.device)
     if not was_shown(shown, showing, config.num_test):
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise CourseError(f"{shown} has no tiny decoder yet, and one process makes it: run this command without a launcher once, with --num-steps 1, "
-                              f"or give --model")
         show_sums(showing, shown, num_test=config.num_test, overwrite=True, progress=False)
     return load_decoder(shown)
 
