@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from shared_data import shared
 
 from microbert_course.errors import CourseError
-from microbert_course.lessons.parity_posttraining import trl_loss
+from microbert_course.lessons.trl_loss import trl_loss
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.posttraining.grpo import (
     GrpoBatch,
