@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ from microbert_course.posttraining.grpo import (
     GrpoBatch,
     GrpoData,
     GrpoLoss,
+    check_processes,
     clipped_loss,
     completion_logprobs,
     default_terms,
+    fingerprint,
     group_advantages,
     grpo,
     grpo_loss,
@@ -492,3 +495,19 @@ def test_slices_keep_what_the_whole_is_divided_by():
     part = batch.slice(8, 16)
     assert isinstance(part, GrpoBatch) and len(part.input_ids) == 8 and part.num_predicted == batch.num_predicted == 32 * 3
     assert batch.num_tokens == int(batch.attention_mask.sum()) and isinstance(GrpoLoss(start()[0], CONFIG), torch.nn.Module)
+
+
+def test_a_run_goes_on_with_the_same_problems_and_weights_alone():
+    "Another answer, another first weight or a reference makes another fingerprint."
+    model, other = fresh_adder(0), fresh_adder(1)
+    found = {fingerprint([Problem("1+1=", answer)], *models) for answer in ("2", "3") for models in ((model,), (other,), (model, other), (model, None))}
+    assert len(found) == 6  # a reference that is not there changes nothing
+
+
+def test_prompts_split_over_processes_or_are_refused():
+    "Three prompts do not split over two processes; four do; and nobody draws from a part of a model."
+    check_processes(replace(CONFIG, batch_size=8, group_size=2, num_iterations=1), SimpleNamespace(num_processes=2, is_fsdp2=False))
+    with pytest.raises(CourseError, match="is 3 prompts, which do not split over 2 processes: choose a multiple of 4"):
+        check_processes(replace(CONFIG, batch_size=6, group_size=2, num_iterations=1), SimpleNamespace(num_processes=2, is_fsdp2=False))
+    with pytest.raises(CourseError, match="FSDP leaves no process with a whole model"):
+        check_processes(replace(CONFIG, batch_size=8, group_size=2, num_iterations=1), SimpleNamespace(num_processes=2, is_fsdp2=True))

@@ -78,7 +78,7 @@ def group_advantages(
 # %% ../../nbs/3_posttraining/23_grpo.ipynb #f313ecb4
 def clipped_loss(
     logprobs: Tensor,  # (completions, new), of the tokens that were drawn, by the model as it is
-    old_logprobs: Tensor,  # the same, by the model that drew them
+    old_logprobs: Tensor,  # (completions, new), by the model that drew them
     advantages: Tensor,  # (completions,)
     clip_epsilon: float = 0.2,  # how far the ratio may fall below 1 before pushing on earns nothing
     clip_epsilon_high: float = 0.0,  # the same upwards (Clip-Higher, Yu et al. 2025, §3.1); 0 = as clip_epsilon
@@ -91,7 +91,7 @@ def clipped_loss(
 
 def kl_penalty(
     logprobs: Tensor,  # (completions, new), of the tokens that were drawn
-    ref_logprobs: Tensor,  # the same, by the reference
+    ref_logprobs: Tensor,  # (completions, new), by the reference
 ) -> Tensor:  # (completions, new), 0 or more
     "An estimate of the divergence from the reference with one token: right on average, never negative (Schulman 2020, k3; Shao et al. 2024, eq. 4)."
     difference = ref_logprobs - logprobs
@@ -127,10 +127,10 @@ def token_weights(
 
 def grpo_loss(
     logprobs: Tensor,  # (completions, new), of the tokens that were drawn, by the model as it is
-    old_logprobs: Tensor,  # the same, by the model that drew them
+    old_logprobs: Tensor,  # (completions, new), by the model that drew them
     advantages: Tensor,  # (completions,), from `group_advantages`
     completion_mask: Tensor,  # (completions, new), 1 = a token that was drawn, its end included; 0 = padding
-    ref_logprobs: Tensor | None = None,  # the same, by the reference; only with kl_coef
+    ref_logprobs: Tensor | None = None,  # (completions, new), by the reference; only with kl_coef
     clip_epsilon: float = 0.2,
     clip_epsilon_high: float = 0.0,  # 0 = as clip_epsilon
     kl_coef: float = 0.0,  # price of a nat between the model and the reference
@@ -206,7 +206,7 @@ class GrpoBatch:
         "What the loss is divided by."
         return self.divisor
 
-    def tensors(self, device: torch.device | str) -> tuple[Tensor | None, ...]:
+    def tensors(self, device: torch.device | str) -> tuple[Tensor | None, ...]:  # ids (batch, seq) first
         """What `GrpoLoss` takes, on the device. Rows whose advantage is 0 have no gradient; where no reference asks for them they are not read."""
         keep = torch.ones(len(self.advantages), dtype=torch.bool)
         if self.ref_logprobs is None:
