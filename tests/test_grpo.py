@@ -321,11 +321,25 @@ def refusal(ask, *arguments):
 accelerator = Accelerator(cpu=True)
 said = [refusal(GrpoData(tokenizer, Prompts(sums[0], tokenizer), (Term("judge", broken),), accelerator, policy=fresh_adder(0)).draw, 0, config),
         refusal(check_processes, replace(config, batch_size=8, num_iterations=1, gradient_accumulation_steps=1), accelerator)]
+drawn = grpo.generate
+
+
+def shorter_on_one(*arguments, **settings):
+    ids = drawn(*arguments, **settings)[:, : 9 - rank]
+    ids[:, -1] = tokenizer.eos_token_id
+    return ids
+
+
+grpo.generate = shorter_on_one
+data = GrpoData(tokenizer, Prompts(sums[0], tokenizer), (Term("even", even),), accelerator, policy=fresh_adder(0))
+lengths = data.draw(0, replace(config, kl_coef=0.0, num_iterations=1)).completion_mask.sum(dim=1).tolist()
+grpo.generate = drawn
+seen.clear()
 grpo.SHOWING = replace(SHOWING, num_steps=2, warmup_steps=0, eval_every=2)
 shown, _ = start_of(config, folder / "run")
 run = train_grpo(config, folder / "run", sums, (Term("even", even),), (fresh_adder(0), tokenizer), progress=False, resume=sys.argv[2] if sys.argv[2:] else None)
 (folder / f"{rank}.json").write_text(json.dumps({"weights": run.model.gpt.word.weight.tolist(), "history": run.history, "seen": seen[:3], "said": said,
-                                                 "shown": shown.gpt.word.weight.tolist()}))
+                                                 "shown": shown.gpt.word.weight.tolist(), "lengths": lengths}))
 '''
 
 
@@ -340,6 +354,7 @@ def test_two_processes_draw_their_own_share_and_stay_one_run(tmp_path):
     assert one["history"]["train"][0]["kl"] == 0 < one["history"]["train"][2]["kl"]
     assert one["said"] == other["said"] and "the reward 'judge' is nan for completion 0" in one["said"][0]
     assert "batch_size 8 in groups of 8 is 1 prompts, which do not split over 2 processes" in one["said"][1]
+    assert one["lengths"] == other["lengths"] and max(one["lengths"][:16]) == 3 and max(one["lengths"][16:]) == 2
     assert one["shown"] == other["shown"] != fresh_adder(0).gpt.word.weight.tolist()
 
 
