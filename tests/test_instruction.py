@@ -376,7 +376,7 @@ def test_an_encoder_decoder_goes_through_the_same_pipeline(make, tokenizer, tmp_
     "It learns, resumes to the bit, and transformers opens what is saved; its loss is that of transformers with labels."
     make().save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
-    config, examples = replace(SMALL, model=str(tmp_path / "base"), num_steps=60, eval_every=30), hold_out({"verdicts": VERDICTS})
+    config, examples = replace(SMALL, model=str(tmp_path / "base"), num_steps=60, eval_every=30, seed=1), hold_out({"verdicts": VERDICTS})
     run = train_sft(config, tmp_path / "run", examples, progress=False)
     assert isinstance(run.model, EncoderDecoder) and run.best["loss"] < 0.5 * run.history["start"]["loss"] and run.best["unparsed"] == 0
     assert score_answers(VERDICTS, run.say([example["prompt"] for example in VERDICTS], config))["accuracy"] >= 0.8

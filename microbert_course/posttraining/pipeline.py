@@ -16,6 +16,7 @@ from microbert_course.files import read_json, write_json
 from microbert_course.paths import course_root
 from microbert_course.posttraining.arithmetic import FILES, write_arithmetic
 from microbert_course.posttraining.settings import GrpoConfig, SftConfig
+from microbert_course.training.engine import shared_processes
 from microbert_course.training.presets import PretrainConfig, preset
 from microbert_course.training.settings import MAY_CHANGE, TrainConfig
 
@@ -125,6 +126,24 @@ def run_pipeline(
     if state.is_main_process:
         begin(folder, pipeline, overwrite)
     state.wait_for_everyone()
+    is_main_process = state.is_main_process
+    with shared_processes():
+        run_stages(pipeline, folder, owner, resume, progress)
+    if not is_main_process:
+        return folder / "report.md"
+    from microbert_course.posttraining.report import write_report
+
+    return write_report(folder)
+
+
+def run_stages(
+    pipeline: Pipeline,
+    folder: Path,
+    owner: str | None,  # the stage that `resume` is a checkpoint of, if it is one
+    resume: str | Path | None,
+    progress: bool,
+) -> None:
+    "Every stage that is not finished, or was built on a state that is no more."
     before, is_stale = None, False  # stale: built on a state that is no more
     for name in pipeline.stages:
         stage = folder / name
@@ -134,11 +153,6 @@ def run_pipeline(
                       resume=None if is_stale else resume if name == owner else "latest" if is_begun else None)
             is_stale = is_stale or name == owner
         before = stage
-    if not PartialState().is_main_process:
-        return folder / "report.md"
-    from microbert_course.posttraining.report import write_report
-
-    return write_report(folder)
 
 
 def check_files(pipeline: Pipeline) -> None:

@@ -1,6 +1,5 @@
 """A whole training run of any kind: begin or go on, make updates, look, write down, end."""
 
-import atexit
 import os
 import sys
 import time
@@ -33,6 +32,8 @@ from microbert_course.training.run_log import RunLog
 from microbert_course.training.settings import MAY_CHANGE, TrainConfig
 from microbert_course.training.state import all_finite, plain_model, restore, settle, snapshot
 from microbert_course.training.task import Task
+
+_SHARED = []  # a mark for each block of shared_processes that is open
 
 
 @dataclass
@@ -72,23 +73,30 @@ def run_task(
             return train(config, task, accelerator, run, checkpoint, progress, on_evaluation)
     except BaseException:
         run.give_up()
-        accelerator.end_training()
         raise
+    finally:
+        if not _SHARED:
+            accelerator.end_training()
 
 
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     "The device, the processes and the precision that this run has, whatever ran before it in this program."
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # else accelerate keeps the first run's device and precision
     precision = choose_precision(config.mixed_precision, PartialState(cpu=config.device == "cpu").device)
-    atexit.register(leave_processes)
     return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder,
                        log_with="tensorboard" if find_spec("tensorboard") else None)
 
 
-def leave_processes() -> None:
-    "Several runs of a program, such as the stages of a pipeline, share one group of processes: it cannot be formed twice. So it ends with the program."
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+@contextmanager
+def shared_processes() -> Iterator[None]:
+    "The runs in this block share one group of processes, which cannot be formed twice in a program; it ends with the block."
+    _SHARED.append(True)
+    try:
+        yield
+    finally:
+        _SHARED.pop()
+        if not _SHARED:
+            PartialState().destroy_process_group()
 
 
 @contextmanager

@@ -110,12 +110,12 @@ def tabled_unpack(packed: Tensor, constant_codes: Tensor, largest: float, mean: 
 
 # 21.3: who suffers
 
-def output_errors(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, float]:
+def output_errors(weights: dict[str, Tensor], unpacked: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, float]:
     "How far the answers of each packed linear are off, as a share of their length."
     errors = {}
     for name, weight in weights.items():
         answers = inputs[name] @ weight.T
-        errors[name] = float((inputs[name] @ PackedWeight(weight, "nf4", 64).dequantize().T - answers).norm() / answers.norm())
+        errors[name] = float((inputs[name] @ unpacked[name].T - answers).norm() / answers.norm())
     return errors
 
 
@@ -133,7 +133,8 @@ def drawn_linears(rng: np.random.Generator) -> Case:
         weights[suffers][:, :8] *= small
         inputs[suffers][:, :8] *= float(large)
     order = rng.permutation(4)
-    return {"weights": {names[i]: weights[i] for i in order}, "inputs": {names[i]: inputs[i] for i in order}}
+    unpacked = [PackedWeight(weight, "nf4", 64).dequantize() for weight in weights]
+    return {what: {names[i]: tensors[i] for i in order} for what, tensors in (("weights", weights), ("unpacked", unpacked), ("inputs", inputs))}
 
 
 def suffering_cases(rng: np.random.Generator) -> list[Case]:
@@ -159,24 +160,24 @@ MEASURES = {
 def suffering_variant(by: str = "answers", worst_first: bool = True):
     "The order by one of the measures."
 
-    def who_suffers(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> list[str]:
-        found = {name: float(MEASURES[by](weight, PackedWeight(weight, "nf4", 64).dequantize(), inputs[name])) for name, weight in weights.items()}
+    def who_suffers(weights: dict[str, Tensor], unpacked: dict[str, Tensor], inputs: dict[str, Tensor]) -> list[str]:
+        found = {name: float(MEASURES[by](weight, unpacked[name], inputs[name])) for name, weight in weights.items()}
         return sorted(found, key=found.get, reverse=worst_first)
 
     return who_suffers
 
 
-def squared_order(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> list[str]:
+def squared_order(weights: dict[str, Tensor], unpacked: dict[str, Tensor], inputs: dict[str, Tensor]) -> list[str]:
     "By mean squares, through the difference of the weights."
     found = []
     for name, weight in weights.items():
-        missed = inputs[name] @ (weight - PackedWeight(weight, block_size=64).dequantize()).T
+        missed = inputs[name] @ (weight - unpacked[name]).T
         found.append((float(missed.square().mean() / (inputs[name] @ weight.T).square().mean()), name))
     return [name for _, name in sorted(found)[::-1]]
 
 
-def reference_order(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> list[str]:
-    errors = output_errors(weights, inputs)
+def reference_order(weights: dict[str, Tensor], unpacked: dict[str, Tensor], inputs: dict[str, Tensor]) -> list[str]:
+    errors = output_errors(weights, unpacked, inputs)
     return sorted(errors, key=lambda name: -errors[name])
 
 
