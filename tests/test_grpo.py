@@ -296,6 +296,7 @@ from microbert_course.posttraining.grpo import GrpoData, check_processes, start_
 from microbert_course.posttraining.problems import SHOWING, Prompts, all_sums, fresh_adder, split_problems, sums_tokenizer
 from microbert_course.posttraining.rewards import Term
 from microbert_course.posttraining.settings import GrpoConfig
+from microbert_course.training.engine import shared_processes
 
 folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 config = GrpoConfig(batch_size=32, num_steps=4, eval_every=2, num_test=9, device="cpu", warmup_steps=0, kl_coef=0.1, num_iterations=2, gradient_accumulation_steps=2)
@@ -336,8 +337,9 @@ lengths = data.draw(0, replace(config, kl_coef=0.0, num_iterations=1)).completio
 grpo.generate = drawn
 seen.clear()
 grpo.SHOWING = replace(SHOWING, num_steps=2, warmup_steps=0, eval_every=2)
-shown, _ = start_of(config, folder / "run")
-run = train_grpo(config, folder / "run", sums, (Term("even", even),), (fresh_adder(0), tokenizer), progress=False, resume=sys.argv[2] if sys.argv[2:] else None)
+with shared_processes():
+    shown, _ = start_of(config, folder / "run")
+    run = train_grpo(config, folder / "run", sums, (Term("even", even),), (fresh_adder(0), tokenizer), progress=False, resume=sys.argv[2] if sys.argv[2:] else None)
 (folder / f"{rank}.json").write_text(json.dumps({"weights": run.model.gpt.word.weight.tolist(), "history": run.history, "seen": seen[:3], "said": said,
                                                  "shown": shown.gpt.word.weight.tolist(), "lengths": lengths}))
 '''

@@ -69,7 +69,7 @@ def test_three_stages_end_in_one_report(small):
     begun = {name: json.loads((folder / name / "training.json").read_text()).get("model") for name in ("pretrain", "sft", "grpo")}
     assert begun == {"pretrain": None, "sft": str(folder / "pretrain" / "best"), "grpo": str(folder / "sft" / "best")}
     found, page = json.loads((folder / "report.json").read_text()), (folder / "report.md").read_text()
-    assert [stage["updates"] for stage in found["stages"].values()] == [8, 3, 6] and all(stage["seconds"] > 0 for stage in found["stages"].values())
+    assert [stage["updates"] for stage in found["stages"].values()] == [8, 5, 6] and all(stage["seconds"] > 0 for stage in found["stages"].values())
     assert list(found["solved"]) == ["pretrain", "sft", "grpo"] and all(share["problems"] == 20 for share in found["solved"].values())
     assert all(len(texts) == 2 for texts in found["samples"].values()) and "`a\\|b`" in page and "| learning from rewards | `problems.jsonl` | 6 |" in page
     assert (folder / "stages.png").read_bytes().startswith(b"\x89PNG") and (folder / "grpo" / "best" / "README.md").is_file()

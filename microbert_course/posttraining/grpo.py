@@ -51,7 +51,7 @@ from microbert_course.posttraining.rewards import (
     total_reward,
 )
 from .settings import GrpoConfig
-from ..training.engine import RunResult, everybody_says, run_task
+from ..training.engine import RunResult, everybody_says, run_task, shared_processes
 from ..training.loop import batch_rows, seed_for
 from ..training.task import Task
 
@@ -472,12 +472,13 @@ def train_grpo(
     """Let a decoder learn from rewards, and leave a run folder behind; with `resume`, go on where a run was interrupted, to the bit.
 
     Raises: CourseError if the model or the problems are not to be had, the folder is taken, or the run breaks down (status 3)."""
-    model, tokenizer = start or start_of(config, folder)
-    problems = problems or problems_of(config, tokenizer)
-    reference, their_tokenizer = load_decoder(config.reference) if config.reference else (None, tokenizer)
-    if their_tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise CourseError(f"the reference {config.reference} has another vocabulary than the model {config.model}: choose a reference with the model's tokenizer")
     with ExitStack() as stack:
+        stack.enter_context(shared_processes())  # the tiny decoder, where it has to be made first, is a run of its own
+        model, tokenizer = start or start_of(config, folder)
+        problems = problems or problems_of(config, tokenizer)
+        reference, their_tokenizer = load_decoder(config.reference) if config.reference else (None, tokenizer)
+        if their_tokenizer.get_vocab() != tokenizer.get_vocab():
+            raise CourseError(f"the reference {config.reference} has another vocabulary than the model {config.model}: choose one with the model's tokenizer")
         if terms is None:
             terms = default_terms(config, stack.enter_context(CodeReward()) if config.compared == "code" else None)
         return run_task(config, folder, partial(grpo, model, tokenizer, *problems, tuple(terms), reference), overwrite, progress, on_evaluation, resume)
