@@ -487,6 +487,6 @@ EXEMPT = {
         "SftData", "load_learner", "form_of", "encode_sets", "write_answers", "instruction_tuning", "fingerprint", "SftResult", "train_sft", "score_test")},
     "posttraining.grpo.group_advantages": "a difference from a mean: by hand in tests/test_grpo.py; trl has it within a method that draws completions",
     **{f"posttraining.grpo.{name}": "draws, scores, trains or shows with pieces that have cases: tests/test_grpo.py" for name in (
-        "GrpoBatch", "GrpoLoss", "GrpoData", "up_to_end", "grpo", "fingerprint", "plot_rewards", "default_terms", "start_of", "train_grpo")},
+        "GrpoBatch", "GrpoLoss", "GrpoData", "up_to_end", "grpo", "fingerprint", "plot_rewards", "default_terms", "start_of", "train_grpo", "problems_of", "check_processes")},
     "posttraining.evaluation.mistakes": "sorts rows: worked by hand in tests/test_evaluation.py",
 }
