@@ -3,49 +3,34 @@
 import csv
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from microbert_course.cli.answer import is_first_process
+from microbert_course.cli.training import TrainingCommand
 from microbert_course.errors import CourseError
 from microbert_course.paths import runs_dir
 from microbert_course.posttraining.settings import FinetuneConfig
 
 
 @dataclass(frozen=True)
-class Finetune(FinetuneConfig):
+class Finetune(TrainingCommand, FinetuneConfig):
     """Fine-tune an encoder for classification, as in `microbert finetune --data reviews.csv --layers last_2`."""
 
-    folder: str | None = None
-    """Where the run ends up: a folder, or an address like s3://bucket/name (gs://, az:// and others too); without it runs/MODEL-DATA."""
-    overwrite: bool = False
-    """Replace a finished run in that folder, or throw an interrupted one away."""
-    resume: str | None = None
-    """Go on with an interrupted run: `latest`, or the folder of a checkpoint. `latest` begins anew where there is nothing yet."""
     prepare_only: bool = False
     """Cut the texts into ids, print the folder with them, and train nothing. That folder is a --data too, on a machine without the texts."""
 
-    def __post_init__(self):
-        "Nothing yet: `run` checks the settings, so that a wrong one is answered by its own sentence."
-
     def run(self) -> None:
         "Train, then say what was reached and where it is."
-        config = FinetuneConfig(**{field.name: getattr(self, field.name) for field in fields(FinetuneConfig)})
-        folder = self.folder or runs_dir() / f"{Path(self.model).name}-{Path(self.data).name.partition('.')[0]}"
+        config = self.settings(FinetuneConfig)
         if self.prepare_only:
             print(prepared(config))
             return
         from microbert_course.posttraining.classification import train_sft_model_selective
-        from microbert_course.training.remote import run_folder
 
-        try:
-            result = train_sft_model_selective(config, folder, overwrite=self.overwrite, resume=self.resume)
-        except KeyboardInterrupt:
-            partial = run_folder(folder).path
-            state = f"its last complete state is in {partial}, and --resume latest goes on" if partial.exists() else "it had no complete state yet"
-            raise KeyboardInterrupt(state) from None
+        result = self.trained(train_sft_model_selective, config, runs_dir() / f"{Path(self.model).name}-{Path(self.data).name.partition('.')[0]}")
         if not is_first_process():
             return
         names, final = result.model.names, result.history["validation"][-1]

@@ -7,13 +7,14 @@ from typing import Literal
 import tyro
 
 from microbert_course.cli.answer import is_first_process
+from microbert_course.cli.training import TrainingCommand
 from microbert_course.errors import CourseError
 from microbert_course.paths import runs_dir
 from microbert_course.training.presets import PRESETS, PretrainConfig, preset
 
 
 @dataclass(frozen=True)
-class Pretrain(PretrainConfig):
+class Pretrain(TrainingCommand, PretrainConfig):
     """Pretrain an encoder: a preset, with any of its settings changed. `microbert presets` lists them."""
 
     preset: tyro.conf.Positional[str] = "tour"
@@ -22,27 +23,17 @@ class Pretrain(PretrainConfig):
     """About how many parameters the model should have, as in 10M; its shape is then found, with modern blocks. 0 = the preset's shape."""
     prefer: Literal["depth", "balanced", "width"] = "balanced"
     """What kind of shape --target-params finds."""
-    folder: str | None = None
-    """Where the run ends up: a folder, or an address like s3://bucket/name (gs://, az:// and others too); without it runs/PRESET."""
-    overwrite: bool = False
-    """Replace a finished run in that folder, or throw an interrupted one away."""
-    resume: str | None = None
-    """Go on with an interrupted run: `latest`, or the folder of a checkpoint. `latest` begins anew where there is nothing yet."""
     defaults_of: tyro.conf.Suppress[str] = "tour"
     """The preset that the defaults are from."""
-
-    def __post_init__(self):
-        "Nothing yet: `run` checks the settings, so that a wrong one is answered by its own sentence."
 
     def run(self) -> None:
         "Train, then say what was reached and where it is."
         from microbert_course.training.choose import choose_preset, with_target_params
-        from microbert_course.training.remote import run_folder
         from microbert_course.training.run import pretrain
 
         if self.preset not in (self.defaults_of, "auto"):
             raise CourseError(f"name the preset first, so that its settings are the defaults: microbert pretrain {self.preset} …")
-        config = PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
+        config = self.settings(PretrainConfig)
         if self.preset == "auto":
             name, chosen, why = choose_preset()
             changed = {field.name: getattr(config, field.name) for field in fields(PretrainConfig)
@@ -52,13 +43,7 @@ class Pretrain(PretrainConfig):
                 print(f"auto is {name}: {why}")
         if self.target_params:
             config = with_target_params(config, self.target_params, self.prefer)
-        folder = self.folder or runs_dir() / self.preset
-        try:
-            result = pretrain(config, folder, self.overwrite, resume=self.resume)
-        except KeyboardInterrupt:
-            partial = run_folder(folder).path
-            state = f"its last complete state is in {partial}, and --resume latest goes on" if partial.exists() else "it had no complete state yet"
-            raise KeyboardInterrupt(state) from None
+        result = self.trained(pretrain, config, runs_dir() / self.preset)
         if not is_first_process():
             return
         final, baseline = result.history["validation"][-1], result.history["unigram_loss"]
