@@ -110,7 +110,7 @@ def read_problems(
         if not question or not _can_be_compared(answer, reward, f"{path}, {place}"):
             wanted = {"number": "an answer with a number", "label": "an answer"}[reward if question else "label"]
             raise CourseError(f"{path}, {place}: the question is {question[:40]!r} and the answer {answer[:40]!r}: give a question, and {wanted}")
-        problems.append(Problem(_asked(question, tokenizer, prompt), answer))
+        problems.append(Problem(put_question(question, tokenizer, prompt), answer))
     return problems
 
 
@@ -121,7 +121,7 @@ def _as_instructed(path: str, tokenizer: PreTrainedTokenizerBase, reward: str) -
         answer = example["final"] or example["answer"]
         if not _can_be_compared(answer, reward, path):
             raise CourseError(f"{path}: the answer to {example['prompt'][:40]!r} is {answer[:40]!r}: give an answer with a number, or reward 'label'")
-        problems.append(Problem(_asked(example["prompt"], tokenizer), answer))
+        problems.append(Problem(put_question(example["prompt"], tokenizer), answer))
     return problems
 
 
@@ -135,7 +135,12 @@ def _can_be_compared(answer: str, reward: str, where: str) -> bool:
     return bool(answer) if reward == "label" else reward == "code" or parse_number(answer) is not None
 
 
-def _asked(question: str, tokenizer: PreTrainedTokenizerBase, prompt: str = "") -> str:
+def put_question(
+    question: str,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str = "",  # how it is put, {question} in its place; "" = by the tokenizer's chat template, if it has one
+) -> str:
+    "A question as a model is asked."
     if prompt:
         return prompt.replace("{question}", question)
     if tokenizer.chat_template:

@@ -11,9 +11,8 @@ from microbert_course.models.gpt import GptForCausalLM
 from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.posttraining.evaluation import bootstrap
 from microbert_course.posttraining.grpo import plot_rewards, problems_of
-from microbert_course.posttraining.instruction import asked
 from microbert_course.posttraining.model_card import write_model_card
-from microbert_course.posttraining.problems import Problem, answers_to
+from microbert_course.posttraining.problems import Problem, answers_to, put_question
 from microbert_course.posttraining.rewards import label_reward, numeric_reward
 from microbert_course.posttraining.settings import GrpoConfig
 from microbert_course.training.loop import plot_history
@@ -87,9 +86,8 @@ def _samples(model: GptForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts:
     if not prompts:
         return []
     given = next((runs[name] for name in ("grpo", "sft") if name in runs), {})
-    own = runs.get("grpo", {}).get("prompt")
-    problems = [Problem(own.replace("{question}", prompt) if own else asked(prompt, tokenizer) if tokenizer.chat_template else prompt, "")
-                for prompt in prompts]
+    own = runs.get("grpo", {}).get("prompt", "")
+    problems = [Problem(put_question(prompt, tokenizer, own), "") for prompt in prompts]
     return answers_to(model, tokenizer, problems, given.get("max_new_tokens", SAMPLE_TOKENS))
 
 
