@@ -1,0 +1,90 @@
+"""Builds the site: `python -m microbert_course.site.build [--out _site]`. Needs what `pip install -e ".[dev]"` brings, and no network."""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from microbert_course.errors import CourseError
+from microbert_course.paths import course_root
+from microbert_course.site.pages import write_pages
+
+CONFIG = Path(__file__).parent / "config"
+NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax")
+MATHJAX = ("startup.js", "core.js", "input/tex-base.js", "input/tex/extensions/ams.js", "output/chtml.js", "output/chtml/fonts/tex.js")
+ICONS = re.compile(r'\s*<script[^>]*scripts/fontawesome\.js[^>]*></script>|\s*<link[^>]*scripts/fontawesome\.js[^>]*/?>')
+
+
+def build(folder: str | Path, root: Path | None = None) -> Path:  # the folder of the site; its index.html is the front page
+    """Write the site into `folder`, which is made anew.
+
+    Raises: CourseError if a part is missing, or Sphinx has anything to complain of."""
+    root, folder = (root or course_root()).resolve(), Path(folder).resolve()
+    missing = [name for name in NEEDS if not find_spec(name)]
+    if missing:
+        raise CourseError(f"the site needs {missing[0]}, which is not installed: `{sys.executable} -m pip install -c constraints.txt -e '.[dev]'`")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "index.html").is_file():
+        raise CourseError(f"{folder} holds something else than a site: name another folder")
+    with tempfile.TemporaryDirectory(prefix="site-") as name:
+        source, made = Path(name) / "pages", Path(name) / "html"
+        shutil.copytree(CONFIG, source, ignore=shutil.ignore_patterns("__pycache__"))
+        _add_mathjax(source / "static" / "mathjax")
+        write_pages(root, source)
+        _run_sphinx(source, made)
+        _lighten(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(made, folder)
+    return folder
+
+
+def _add_mathjax(target: Path) -> None:
+    "The parts of MathJax that conf.py asks for, from the package that carries it."
+    origin = Path(find_spec("mathjax").submodule_search_locations[0]) / "static" / "mathjax"
+    for name in MATHJAX:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(origin / "es5" / name, target / name)
+    shutil.copytree(origin / "es5" / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2")
+    shutil.copy(origin / "LICENSE", target / "LICENSE")
+
+
+def _run_sphinx(source: Path, made: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "2", "-D", "extensions=myst_nb,sphinx.ext.mathjax,sphinx.ext.duration",
+               "-d", str(made.with_name("doctrees")), str(source), str(made)]
+    ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    said = [line.replace(f"{source}/", "") for line in ran.stderr.splitlines() if line.strip()]
+    if ran.returncode or said:
+        raise CourseError(f"Sphinx is not content: {chr(10).join(said[:20]) or ran.stdout[-500:]}")
+
+
+def _lighten(site: Path) -> None:
+    "Take out what no page needs: source maps, build notes, and 1.5 MB of drawn icons (the theme has the same as a font)."
+    for path in [*site.rglob("*.map"), *site.rglob("*.LICENSE.txt"), *site.glob("_static/scripts/fontawesome.js"), site / "objects.inv", site / ".buildinfo"]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(site / "_sources", ignore_errors=True)
+    for page in site.rglob("*.html"):
+        page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    "The command line; the status for the shell comes back."
+    parser = argparse.ArgumentParser(prog="python -m microbert_course.site.build", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=None, help="the folder of the site (default: _site in the checkout)")
+    arguments = parser.parse_args(argv)
+    started = time.monotonic()
+    try:
+        folder = build(arguments.out or course_root() / "_site")
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{folder} ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

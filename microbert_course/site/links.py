@@ -1,0 +1,39 @@
+"""Where a file of the repository stands on the site, and markdown whose links are made to lead there."""
+
+import os
+import posixpath
+import re
+
+TEXTS = {"README.md": "index", "nbs/index.ipynb": "index", "solutions/README.md": "teachers", "TUTOR.md": "tutor",
+         "CONTRIBUTING.md": "contributing", "LICENSE": "licence", "tests/bands.json": "bands", "benchmarks/results": "benchmarks"}
+LINK = re.compile(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`)+)\]\((?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?\)")
+
+
+def page_of(path: str) -> str | None:  # "nbs/1_foundations/03_attention.ipynb" -> "1_foundations/03_attention"
+    "The page, without ending, that shows a file of the repository; None if none does."
+    if path in TEXTS:
+        return TEXTS[path]
+    stem, ending = posixpath.splitext(path)
+    if ending == ".ipynb" and path.startswith(("nbs/", "exercises/")):
+        return stem.removeprefix("nbs/")
+    if ending == ".py" and path.startswith("microbert_course/"):
+        return "api/" + stem.removeprefix("microbert_course/").removesuffix("/__init__").replace("/", ".")
+    return None
+
+
+def relink(
+    text: str,  # markdown
+    source: str,  # the file it is from, below the repository's root
+    page: str,  # the page it goes to, "exercises/03_attention"
+    pages: dict[str, str],  # those that there are, and the endings of their sources: ".md", ".ipynb"
+) -> str:
+    "The text with links to files turned into links to pages; a link to a file that the site does not show keeps its words alone."
+    def replace(match: re.Match) -> str:
+        words, target, anchor = match.group(1), match.group(2), match.group(3) or ""
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        found = page_of(path)
+        if found not in pages:
+            return words
+        return f"[{words}](<{os.path.relpath(found, posixpath.dirname(page) or '.').replace(os.sep, '/')}{pages[found]}{anchor}>)"
+
+    return LINK.sub(replace, text)
