@@ -56,7 +56,7 @@ def _with_anchor(text: str) -> str:
         return text
     number, place, title, name, kind, difficulty, minutes, points = match.groups()
     facts = f"`{name}` · {kind} · {difficulty} · {minutes} minutes · {points} points"
-    return f"({name})=\n## {number}.{place} {title}\n\n:::{{container}} facts\n{facts}\n:::\n\n{text[match.end():]}"
+    return f"(exercise:{name})=\n## {number}.{place} {title}\n\n:::{{container}} facts\n{facts}\n:::\n\n{text[match.end():]}"
 
 
 def _code_cell(cell: dict, heading: str) -> dict | None:

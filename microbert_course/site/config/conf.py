@@ -24,9 +24,13 @@ html_copy_source = False
 html_show_sourcelink = False
 html_last_updated_fmt = None
 html_permalinks_icon = "#"
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_theme_options = {
+    "navbar_persistent": [],
     "use_download_button": False,
     "use_fullscreen_button": False,
+    "collapse_navbar": True,
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "home_page_in_toc": False,
