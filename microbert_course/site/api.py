@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from microbert_course.lessons.public_names import exported_modules
 from microbert_course.site.signatures import Entry, Part, read_module
 
 ROOMS = {"data": "Text, tokenizers, streams, packing, mixtures", "models": "Attention, the encoder, the decoder, adapters, quantisation, experts",
@@ -25,7 +24,10 @@ def module_pages(root: Path) -> dict[str, tuple[str, Path]]:  # {"api/models.att
     return found
 
 
-def write_api(root: Path) -> dict[str, str]:  # {page: markdown}
+def write_api(
+    root: Path,
+    lessons: dict[str, str],  # a link to the lesson that builds a module: {"models.attention": "[lesson 03](../1_foundations/03_attention.ipynb)"}
+) -> dict[str, str]:  # {page: markdown}
     "All pages of the library, its front page included."
     modules = module_pages(root)
     read = {page: read_module(path, name) for page, (name, path) in modules.items()}
@@ -33,7 +35,6 @@ def write_api(root: Path) -> dict[str, str]:  # {page: markdown}
     for page, (_, entries) in read.items():
         for entry in entries:
             known.setdefault(entry.name, []).append(f"{modules[page][0]}.{entry.name}")
-    lessons = {module.name: module.lesson for module in exported_modules(root, "microbert_course")}
     pages = {page: _module_page(modules[page][0], doc, entries, known, lessons) for page, (doc, entries) in read.items()}
     pages["api/index"] = _index(modules, read, lessons)
     return pages
@@ -44,19 +45,16 @@ def _index(modules: dict, read: dict, lessons: dict[str, str]) -> str:
              "*returns* says what comes out. The search box finds every name."]
     for room, what in ROOMS.items():
         pages = [page for page in modules if page.removeprefix("api/").partition(".")[0] == room]
-        rows = [f"| [{page.removeprefix('api/')}]({page.removeprefix('api/')}.md) | {_cell(_first_sentence(read[page][0]))} | {_lesson(lessons.get(modules[page][0]))} |" for page in pages]
+        rows = [f"| [{page.removeprefix('api/')}]({page.removeprefix('api/')}.md) | {_cell(_first_sentence(read[page][0]))} | {lessons.get(page.removeprefix('api/'), '')} |" for page in pages]
         names = "\n".join(page.removeprefix("api/") for page in pages)
         parts += [f"## {room}", f"{what}.", "| module | what it holds | built in |\n|---|---|---|\n" + "\n".join(rows), f"```{{toctree}}\n:hidden:\n\n{names}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
-def _lesson(number: str | None) -> str:
-    return f"lesson {number}" if number else ""
-
-
 def _module_page(module: str, doc: str, entries: list[Entry], known: dict, lessons: dict[str, str]) -> str:
-    parts = [f"# {module.removeprefix('microbert_course.')}", _prose(doc, known, module)]
-    built = f"Built in lesson {lessons[module]}. " if module in lessons else ""
+    name = module.removeprefix("microbert_course.")
+    parts = [f"# {name}", _prose(doc, known, module)]
+    built = f"Built in {lessons[name]}. " if name in lessons else ""
     parts += [f":::{{container}} ran-on\n{built}`from {module} import {', '.join(entry.name for entry in entries[:3])}{', …' if len(entries) > 3 else ''}`\n:::",
               f"```{{py:currentmodule}} {module}\n```"]
     parts += [_entry(entry, module, known, depth=0) for entry in entries]
@@ -81,7 +79,7 @@ def _entry(entry: Entry, module: str, known: dict, depth: int) -> str:
 def _table(parts: list[Part], returns: Part | None) -> str:
     rows = [f"| `{part.name}` | {_type(part)} | {_cell(part.note)} |" for part in parts]
     rows += [f"| *returns* | {_type(returns)} | {_cell(returns.note)} |"] if returns else []
-    return "| | | |\n|---|---|---|\n" + "\n".join(rows)
+    return "| | type | what it is |\n|---|---|---|\n" + "\n".join(rows)
 
 
 def _type(part: Part) -> str:

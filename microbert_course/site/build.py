@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +12,12 @@ from pathlib import Path
 
 from microbert_course.errors import CourseError
 from microbert_course.paths import course_root
+from microbert_course.site.lighten import lighten
 from microbert_course.site.pages import write_pages
 
 CONFIG = Path(__file__).parent / "config"
-NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax")
+NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax", "tinycss2")
 MATHJAX = ("startup.js", "core.js", "input/tex-base.js", "input/tex/extensions/ams.js", "output/chtml.js", "output/chtml/fonts/tex.js")
-ICONS = re.compile(r'\s*<script[^>]*scripts/fontawesome\.js[^>]*></script>|\s*<link[^>]*scripts/fontawesome\.js[^>]*/?>')
 
 
 def build(folder: str | Path, root: Path | None = None) -> Path:  # the folder of the site; its index.html is the front page
@@ -37,7 +36,7 @@ def build(folder: str | Path, root: Path | None = None) -> Path:  # the folder o
         _add_mathjax(source / "static" / "mathjax")
         write_pages(root, source)
         _run_sphinx(source, made)
-        _lighten(made)
+        lighten(made)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(made, folder)
     return folder
@@ -45,7 +44,7 @@ def build(folder: str | Path, root: Path | None = None) -> Path:  # the folder o
 
 def _add_mathjax(target: Path) -> None:
     "The parts of MathJax that conf.py asks for, from the package that carries it."
-    origin = Path(find_spec("mathjax").submodule_search_locations[0]) / "static" / "mathjax"
+    origin = Path(find_spec("mathjax", "tinycss2").submodule_search_locations[0]) / "static" / "mathjax"
     for name in MATHJAX:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(origin / "es5" / name, target / name)
@@ -60,15 +59,6 @@ def _run_sphinx(source: Path, made: Path) -> None:
     said = [line.replace(f"{source}/", "") for line in ran.stderr.splitlines() if line.strip()]
     if ran.returncode or said:
         raise CourseError(f"Sphinx is not content: {chr(10).join(said[:20]) or ran.stdout[-500:]}")
-
-
-def _lighten(site: Path) -> None:
-    "Take out what no page needs: source maps, build notes, and 1.5 MB of drawn icons (the theme has the same as a font)."
-    for path in [*site.rglob("*.map"), *site.rglob("*.LICENSE.txt"), *site.glob("_static/scripts/fontawesome.js"), site / "objects.inv", site / ".buildinfo"]:
-        path.unlink(missing_ok=True)
-    shutil.rmtree(site / "_sources", ignore_errors=True)
-    for page in site.rglob("*.html"):
-        page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:

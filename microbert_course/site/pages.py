@@ -37,7 +37,8 @@ def write_pages(root: Path, source: Path) -> None:
     for page, path in (notebooks | exercises).items():
         head = _head(path, root, page, pages, built) if page in notebooks else ""
         _write(source / f"{page}.ipynb", json.dumps(site_notebook(path, root, page, pages, head), ensure_ascii=False))
-    markdown = write_api(root) | _texts(root, pages, titles)
+    from_api = {built[lesson.number]: f"[lesson {lesson.number}](../{_below(lesson)})" for lesson in found if lesson.number in built}
+    markdown = write_api(root, from_api) | _texts(root, pages, titles)
     markdown["index"] += _contents(found, titles)
     for page, text in markdown.items():
         _write(source / f"{page}.md", text)

@@ -58,8 +58,8 @@ def _tables(value: dict | list, level: int) -> list[str]:
         value = {str(i): row for i, row in enumerate(value, start=1)}
     plain = {name: item for name, item in value.items() if not isinstance(item, dict) and not _is_rows(item)}
     nested = {name: item for name, item in value.items() if name not in plain}
-    parts = [_table(["", ""], [[_name(name), _short(item)] for name, item in plain.items()])] if plain else []
-    if nested and all(isinstance(item, dict) and not _is_deep(item) for item in nested.values()) and len(nested) > 1:
+    parts = [_table(["what", "value"], [[_name(name), _short(item)] for name, item in plain.items()])] if plain else []
+    if nested and all(isinstance(item, dict) and not _is_deep(item) for item in nested.values()):
         columns = list(dict.fromkeys(name for item in nested.values() for name in item))
         rows = [[_name(name), *(_short(item.get(column)) for column in columns)] for name, item in nested.items()]
         return parts + [_table(["", *map(_name, columns)], rows)]
@@ -92,7 +92,7 @@ def _number(value: float) -> str:
 
 
 def _name(name: str) -> str:
-    return _escaped(name.replace("_", " "))
+    return _escaped(name.replace("_", " ").replace("cpu s", "CPU-s").replace("mfu", "MFU"))
 
 
 def _escaped(text: str) -> str:
