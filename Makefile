@@ -1,7 +1,7 @@
 # The course's commands: `make` alone lists them. They make .venv by themselves; PYTHON=python3.12 names the Python to make it from.
 # Windows, or no make: the README gives the plain Python lines behind each of them.
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test torture bands cloud-servers export exercises clean-notebooks check lint
+.PHONY: help setup course lab test torture bands cloud-servers export exercises site clean-notebooks check lint
 
 # the first of these that is new enough and has the packages' wheels; else python3, and tools/environment.py says what is wrong
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -43,6 +43,9 @@ export: setup  ## write the package and the README anew from the notebooks
 
 exercises: setup  ## write the exercise notebooks anew from those in solutions/
 	@$(BIN)/python -m microbert_course.practice.exercises
+
+site: setup  ## build the website from the notebooks as they were last run, into _site; open _site/index.html
+	@$(BIN)/python -m microbert_course.site.build
 
 clean-notebooks: setup  ## remove what execution leaves in the notebooks' metadata
 	@$(BIN)/nbdev_clean

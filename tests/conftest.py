@@ -14,6 +14,19 @@ TIMES = pytest.StashKey[dict]()
 os.environ["MICROBERT_WORK"] = tempfile.mkdtemp(prefix="no-work-")  # what somebody adopted in this checkout is not tested here
 
 
+@pytest.fixture(scope="session")
+def site_folder(tmp_path_factory):
+    "The website, built once for all processes of a test run; not to be changed."
+    from filelock import FileLock
+
+    from microbert_course.site.build import build
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with FileLock(base / "site.lock"):
+        return base / "site" if (base / "site" / "index.html").is_file() else build(base / "site")
+
+
 def pytest_configure(config):
     config.stash[TIMES] = {}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would every child

@@ -64,7 +64,7 @@ def _module_page(module: str, doc: str, entries: list[Entry], known: dict, lesso
 def _entry(entry: Entry, module: str, known: dict, depth: int) -> str:
     fence = "`" * (8 - 2 * depth)
     directive = {"property": "property", "classmethod": "method", "staticmethod": "staticmethod"}.get(entry.kind, entry.kind)
-    head = entry.name if entry.kind == "property" else entry.signature()
+    head = entry.name if entry.kind in ("property", "data") else entry.signature()
     options = [":classmethod:"] if entry.kind == "classmethod" else []
     parts = ["\n".join([f"{fence}{{py:{directive}}} {head}", *options]), _prose(entry.doc, known, module)]
     told = [part for part in entry.parts if part.name != "*"]

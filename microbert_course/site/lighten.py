@@ -9,8 +9,7 @@ ICONS = re.compile(SCRIPT.format(name=r"scripts/fontawesome\.js"))  # 1.5 MB; co
 SEARCH = re.compile(SCRIPT.format(name=r"(?:searchindex|searchtools|language_data)\.js"))  # only the search page searches
 # the colour of these is the colour around them: names, punctuation, space
 PLAIN = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
-UNUSED = ("*.map", "*.LICENSE.txt", "_static/scripts/fontawesome.js", "_static/images/logo_*", "_static/*webpack-macros.html", "objects.inv", ".buildinfo",
-          "sphinx-reading-durations.json")
+UNUSED = ("*.map", "*.LICENSE.txt", "_static/scripts/fontawesome.js", "_static/images/logo_*", "_static/*webpack-macros.html", "objects.inv", ".buildinfo")
 
 
 def lighten(site: Path) -> None:
@@ -29,7 +28,7 @@ def lighten(site: Path) -> None:
     for script in site.glob("_static/**/*.js"):
         if "mathjax" not in script.parts:
             words.update(re.findall(r"[A-Za-z][\w-]*", script.read_text(encoding="utf-8")))
-    for style in site.glob("_static/styles/*.css"):
+    for style in site.glob("_static/**/*.css"):
         style.write_text(used_styles(style.read_text(encoding="utf-8"), words), encoding="utf-8")
 
 

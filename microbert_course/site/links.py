@@ -6,7 +6,8 @@ import re
 
 TEXTS = {"README.md": "index", "nbs/index.ipynb": "index", "solutions/README.md": "teachers", "TUTOR.md": "tutor",
          "CONTRIBUTING.md": "contributing", "LICENSE": "licence", "tests/bands.json": "bands", "benchmarks/results": "benchmarks"}
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`)+)\]\((?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?\)")
+CODE_OR_LINK = re.compile(r"^```.*?^```|(?P<ticks>`+)[^`].*?(?P=ticks)|(?<!!)\[(?P<words>(?:[^\[\]`]|`[^`]*`)+)\]\((?![a-z]+:|#|/)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)",
+                          re.MULTILINE | re.DOTALL)
 
 
 def page_of(path: str) -> str | None:  # "nbs/1_foundations/03_attention.ipynb" -> "1_foundations/03_attention"
@@ -29,11 +30,13 @@ def relink(
 ) -> str:
     "The text with links to files turned into links to pages; a link to a file that the site does not show keeps its words alone."
     def replace(match: re.Match) -> str:
-        words, target, anchor = match.group(1), match.group(2), match.group(3) or ""
+        words, target, anchor = match.group("words"), match.group("target"), match.group("anchor") or ""
+        if target is None:
+            return match.group()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         found = page_of(path)
         if found not in pages:
             return words
         return f"[{words}](<{os.path.relpath(found, posixpath.dirname(page) or '.').replace(os.sep, '/')}{pages[found]}{anchor}>)"
 
-    return LINK.sub(replace, text)
+    return CODE_OR_LINK.sub(replace, text)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from microbert_course.errors import CourseError
-from microbert_course.lessons.cells import read_notebook
 from microbert_course.lessons.catalogue import Lesson, lessons
+from microbert_course.lessons.cells import read_notebook
 from microbert_course.lessons.prose import MARKER
 from microbert_course.lessons.public_names import exported_modules
 from microbert_course.site.api import module_pages, write_api
 from microbert_course.site.links import page_of, relink
 from microbert_course.site.notebooks import ran_on, site_notebook
+from microbert_course.site.pictures import catalogued, pictures_page, saved_pictures
 from microbert_course.site.tables import bands_page, benchmarks_page, exercises_page
 
 PARTS = {"1_foundations": "Foundations", "2_scaling": "Scaling", "3_posttraining": "Post-training"}
@@ -29,7 +30,8 @@ def write_pages(root: Path, source: Path) -> None:
     found = lessons(root)
     notebooks = {page_of(lesson.path.relative_to(root).as_posix()): lesson.path for lesson in found}
     exercises = {f"exercises/{path.stem}": path for path in sorted((root / "exercises").glob("*.ipynb"))}
-    texts = [INSTALL, USE, "exercises/index", "api/index", "bands", "benchmarks", "teachers", "tutor", "contributing", LICENCE, "index"]
+    explorables = catalogued()
+    texts = [*(["pictures"] if explorables else []), INSTALL, USE, "exercises/index", "api/index", "bands", "benchmarks", "teachers", "tutor", "contributing", LICENCE, "index"]
     pages = dict.fromkeys([*notebooks, *exercises], ".ipynb") | dict.fromkeys([*texts, *module_pages(root)], ".md")
     titles = {lesson.path.stem: f"{lesson.number} · {lesson.title}" if lesson.number.isdigit() else lesson.title for lesson in found}
     built = {module.lesson: module.name.removeprefix("microbert_course.") for module in exported_modules(root, "microbert_course")}
@@ -39,7 +41,10 @@ def write_pages(root: Path, source: Path) -> None:
         _write(source / f"{page}.ipynb", json.dumps(site_notebook(path, root, page, pages, head), ensure_ascii=False))
     from_api = {built[lesson.number]: f"[lesson {lesson.number}](../{_below(lesson)})" for lesson in found if lesson.number in built}
     markdown = write_api(root, from_api) | _texts(root, pages, titles)
-    markdown["index"] += _contents(found, titles)
+    markdown["index"] += _contents(found, titles, bool(explorables))
+    if explorables:
+        links = {lesson.number: f"[lesson {lesson.number}]({_below(lesson)})" for lesson in found}
+        markdown["pictures"] = pictures_page(explorables, saved_pictures(found), links, source)
     for page, text in markdown.items():
         _write(source / f"{page}.md", text)
 
@@ -100,7 +105,7 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _contents(found: list[Lesson], titles: dict[str, str]) -> str:
+def _contents(found: list[Lesson], titles: dict[str, str], with_pictures: bool) -> str:
     "The contents that the sidebar shows, as hidden lists below the front page."
     def of_folder(fits: Callable[[Lesson], bool]) -> list[str]:
         return [f"{titles[lesson.path.stem]} <{page_of(f'nbs/{_below(lesson)}')}>" for lesson in found if fits(lesson)]
@@ -109,7 +114,7 @@ def _contents(found: list[Lesson], titles: dict[str, str]) -> str:
     lists = {"Start": ["Install <install>", *of_folder(lambda lesson: lesson.path.parent.name == "nbs" and lesson.number.isdigit())]}
     for folder in folders:
         lists[PARTS.get(folder, folder)] = of_folder(lambda lesson, folder=folder: lesson.path.parent.name == folder)
-    lists["Practise"] = ["Exercises <exercises/index>"]
+    lists["Practise"] = ["Exercises <exercises/index>", *(["Pictures to play with <pictures>"] if with_pictures else [])]
     lists["Look it up"] = ["The library <api/index>", "Use the package <use>", *of_folder(lambda lesson: lesson.path.parent.name == "nbs" and not lesson.number.isdigit()),
                            "How far results stray <bands>", "Benchmarks <benchmarks>"]
     lists["Teach, take part"] = ["For teachers <teachers>", "For AI assistants <tutor>", "Contributing <contributing>", "Data and licence <licence>"]

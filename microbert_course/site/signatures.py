@@ -22,10 +22,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    "A function, a class or a method."
+    "A function, a class, a method, or a value."
 
     name: str
-    kind: str  # "function", "class", "method", "property", "classmethod", "staticmethod"
+    kind: str  # "function", "class", "method", "property", "classmethod", "staticmethod", "data"
     doc: str
     parts: tuple[Part, ...]  # parameters; fields of a dataclass
     returns: Part | None
@@ -50,6 +50,10 @@ def read_module(path: Path, name: str) -> tuple[str, list[Entry]]:  # its docstr
     for node in tree.body:
         if isinstance(node, Function | ast.ClassDef) and (node.name in public if public else not node.name.startswith("_")):
             entries.append(_class(node, comments, lines) if isinstance(node, ast.ClassDef) else _function(node, "function", comments, lines))
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            names = [name.id for name in ast.walk(target) if isinstance(name, ast.Name) and name.id in public]
+            entries += [Entry(name, "data", _note(comments, node.end_lineno), (), None, (), _source(node, lines)) for name in names]
     return ast.get_docstring(tree) or "", entries
 
 
@@ -131,5 +135,5 @@ def _short(default: str) -> str:
 
 
 def _source(node: ast.AST, lines: list[str]) -> str:
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     return "\n".join(lines[first - 1:node.end_lineno])

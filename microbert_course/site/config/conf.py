@@ -3,7 +3,7 @@
 project = "MicroBERT"
 author = "The MicroBERT course"
 copyright = "the MicroBERT course, Apache License 2.0"
-extensions = ["myst_nb", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.duration", "sphinx.ext.mathjax"]
 language = "en"
 exclude_patterns = []
 
