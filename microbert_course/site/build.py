@@ -18,7 +18,8 @@ from microbert_course.site.weight import folder_bytes, page_bytes
 
 CONFIG = Path(__file__).parent / "config"
 NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax", "tinycss2")
-MATHJAX = ("startup.js", "core.js", "input/tex-base.js", "input/tex/extensions/ams.js", "output/chtml.js", "output/chtml/fonts/tex.js")
+MATHJAX = ("startup.js", "core.js", "input/tex-base.js", "input/tex/extensions/ams.js", "input/tex/extensions/textmacros.js", "output/chtml.js",
+           "output/chtml/fonts/tex.js")
 DURATIONS = "sphinx-reading-durations.json"
 
 

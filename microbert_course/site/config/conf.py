@@ -9,8 +9,8 @@ exclude_patterns = []
 
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
-nb_code_prompt_show = "Show the hidden {type}"
-nb_code_prompt_hide = "Hide the {type}"
+nb_code_prompt_show = "Show the cell's {type}"
+nb_code_prompt_hide = "Hide the cell's {type}"
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -44,8 +44,8 @@ python_maximum_signature_line_length = 76
 # only these parts of MathJax are in static/mathjax
 mathjax_path = "mathjax/startup.js"
 mathjax3_config = {
-    "loader": {"load": ["input/tex-base", "[tex]/ams", "output/chtml"]},
-    "tex": {"packages": ["base", "ams"], "inlineMath": [["\\(", "\\)"]], "displayMath": [["\\[", "\\]"]]},
+    "loader": {"load": ["input/tex-base", "[tex]/ams", "[tex]/textmacros", "output/chtml"]},
+    "tex": {"packages": ["base", "ams", "textmacros"], "inlineMath": [["\\(", "\\)"]], "displayMath": [["\\[", "\\]"]]},
     "options": {"processHtmlClass": "math", "ignoreHtmlClass": "tex2jax_ignore|document"},
 }
 myst_update_mathjax = False
