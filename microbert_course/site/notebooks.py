@@ -88,6 +88,8 @@ def _output(output: dict) -> list[dict]:
                 {"output_type": "display_data", "metadata": {}, "data": {"text/html": told, "text/plain": words}}]
     if WIDGET in output.get("data", {}) and not data.keys() - {"text/plain"}:
         return []
+    if "text/html" in data:  # the theme has a place for tables of pandas; others would stand on a light ground in the dark
+        data["text/html"] = re.sub(r"<table(?![^>]*\bclass=)", '<table class="dataframe"', "".join(data["text/html"]))
     return [{**output, "data": data}] if "data" in output else [output]
 
 
