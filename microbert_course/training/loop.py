@@ -284,7 +284,7 @@ class Training:
         self,
         learning_rate: float,
         loss: Tensor,  # scalar, of the whole batch
-    ) -> tuple[Tensor, Tensor]:  # scalars: the gradient's norm before clipping; whether it and the loss are numbers
+    ) -> tuple[Tensor, Tensor]:  # scalar norm of the gradient before clipping; scalar bool, whether it and the loss are numbers
         "Clip the gradient, let the optimizer take its step if there is anything to take it by, and forget the gradient."
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
