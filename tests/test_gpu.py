@@ -46,7 +46,8 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 @marked(gpu)
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.0}, {"mixed_precision": "bf16"}, {"mixed_precision": "fp16"}, {"mixed_precision": "bf16", "compile": True},
-                                     {"checkpointing": True}])
+                                     {"checkpointing": True}, {"cuda_graph": True}, {"cuda_graph": True, "gradient_accumulation_steps": 4},
+                                     {"cuda_graph": True, "mixed_precision": "bf16", "compile": True}])
 def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
     config = small_config(device="auto", num_steps=30, eval_every=10, **changes)
     whole = pretrain(config, tmp_path / "whole", data=data, progress=False)
@@ -61,6 +62,21 @@ def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
     assert again.history == whole.history
     found, expected = weights(again.folder), weights(whole.folder)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+@marked(gpu)
+@pytest.mark.parametrize("changes, tolerance", [({}, 1e-5), ({"gradient_accumulation_steps": 2}, 1e-5),
+                                                ({"mixed_precision": "bf16"}, 2e-2), ({"mixed_precision": "bf16", "compile": True}, 2e-2), ({"compile": True}, 1e-4)])
+def test_a_recorded_update_learns_what_an_unrecorded_one_does(data, tmp_path, changes, tolerance):
+    "Real rates, so that what the optimizer does is seen in the losses; rows of several lengths, so that several graphs are made."
+    settings = {"device": "auto", "num_steps": 40, "eval_every": 20, "dropout": 0.0, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128}
+    losses = {}
+    for recorded in (False, True):
+        plain = {name: value for name, value in changes.items() if name != "compile" or recorded}
+        run = pretrain(small_config(**settings, **plain, cuda_graph=recorded), tmp_path / str(recorded), data=data, progress=False)
+        losses[recorded] = [update["loss"] for update in run.history["train"]]
+    assert losses[False][-1] < losses[False][0] - 0.5
+    assert max(abs(one - other) for one, other in zip(losses[False], losses[True], strict=True)) <= tolerance
 
 
 @marked(gpu)
