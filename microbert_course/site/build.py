@@ -41,7 +41,7 @@ def timed_build(folder: Path, root: Path) -> dict[str, float]:  # seconds of eac
         raise CourseError(f"{folder} is something else than a site: name another folder")
     with tempfile.TemporaryDirectory(prefix="site-") as name:
         source, made = Path(name).resolve() / "pages", Path(name).resolve() / "html"
-        shutil.copytree(CONFIG, source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CONFIG, source, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
         _add_mathjax(source / "static" / "mathjax")
         write_pages(root, source)
         _run_sphinx(source, made)
