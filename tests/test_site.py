@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,8 +46,9 @@ class Page(HTMLParser):
             self.links.append(given["href"])
         if tag == "form" and given.get("action"):
             self.links.append(given["action"])
-        if tag == "link" and given.get("rel") not in ("index", "search", "next", "prev", "canonical", "copyright"):
-            self.loads.append(given["href"])
+        if tag == "link":
+            to_go_to = given.get("rel") in ("index", "search", "next", "prev", "canonical", "copyright")
+            (self.links if to_go_to else self.loads).append(given["href"])
         self.loads += [given[name] for name in ("src", "srcset", "poster", "data") if given.get(name)]
         self.styles.append(given.get("style") or "")
         self.skipped += tag in ("script", "style")
@@ -172,6 +174,10 @@ def test_every_exported_name_has_a_place_with_its_shapes(pages, site_folder):
     for module in exported_modules(ROOT, "microbert_course"):
         page = pages[site_folder / "api" / f"{module.name.removeprefix('microbert_course.')}.html"]
         assert not [name for name in module.exports() if f"{module.name}.{name}" not in page.names], module.name
+        told = page.text()
+        notes = [part.note for entry in read_module(module.path, module.name)[1] for one in (entry, *entry.methods) for part in (*one.parts, one.returns) if part]
+        shapes = Counter(shape for note in notes for shape in re.findall(r"\([a-z_]+(?:, [a-z0-9_]+)+\)", note))
+        assert not [shape for shape, count in shapes.items() if told.count(shape) < count], module.name
     text = text_of(pages, site_folder, "api/models.attention")
     assert "query Tensor (batch, num_heads, seq, head_dim)" in text
     assert "returns tuple[Tensor, Tensor] context like query; weights (batch, num_heads, seq, seq)" in text
