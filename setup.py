@@ -8,7 +8,7 @@ config = ConfigParser(delimiters=["="])
 config.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 
-lessons, cloud = settings["lessons_requirements"].split(), settings["cloud_requirements"].split()
+lessons, site, cloud = (settings[f"{extra}_requirements"].split() for extra in ("lessons", "site", "cloud"))
 setup(
     name=settings["lib_name"],
     version=settings["version"],
@@ -19,6 +19,6 @@ setup(
     packages=find_packages(include=["microbert_course", "microbert_course.*"]),
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),
-    extras_require={"lessons": lessons, "cloud": cloud, "dev": lessons + cloud + settings["dev_requirements"].split()},
+    extras_require={"lessons": lessons, "site": site, "cloud": cloud, "dev": lessons + site + cloud + settings["dev_requirements"].split()},
     entry_points={"console_scripts": settings["console_scripts"].split()},
 )
