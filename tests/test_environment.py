@@ -286,7 +286,7 @@ def test_every_requirement_is_pinned_within_its_limits():
     lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
     assert {"pip", "setuptools", "wheel"} <= set(pins)
-    wanted = [settings[key].split() for key in ("requirements", "lessons_requirements", "cloud_requirements", "dev_requirements")]
+    wanted = [settings[key].split() for key in ("requirements", "lessons_requirements", "site_requirements", "cloud_requirements", "dev_requirements")]
     for requirement in map(Requirement, sum(wanted, [])):
         assert pins[re.sub(r"[-_.]+", "-", requirement.name).lower()] in requirement.specifier, requirement
 
