@@ -275,7 +275,8 @@ def test_links_to_files_become_links_to_pages_or_plain_words():
     assert led("[b](02_b.ipynb#x)") == "[b](<02_b.ipynb#x>)"
     assert led("[`presets`](../../microbert_course/training/presets.py)") == "[`presets`](<../api/training.presets.md>)"
     assert led("[t](../../TUTOR.md), [gone](../../setup.py)") == "[t](<../tutor.md>), gone"
-    assert led("[out](https://example.org/a) ![](a.png) `x[0](y)`") == "[out](https://example.org/a) ![](a.png) `x[0](y)`"
+    assert led("[out](https://example.org/a) ![](https://example.org/b.png) `x[0](y)`") == "[out](https://example.org/a) ![](https://example.org/b.png) `x[0](y)`"
+    assert led("![tour](../pictures/tour.png)") == "![tour](/files/nbs/pictures/tour.png)"
 
 
 def test_a_comment_belongs_to_the_parameter_beside_it(tmp_path):

@@ -10,6 +10,10 @@ CODE_OR_LINK = re.compile(r"^```.*?^```|(?P<ticks>`+)[^`].*?(?P=ticks)|(?<!!)\[(
                           re.MULTILINE | re.DOTALL)
 
 
+PICTURE = re.compile(r"!\[([^\]]*)\]\((?![a-z]+:|#|/)([^)\s]+)\)")
+KEPT = "/files/"  # where the site's sources keep the pictures of the repository, by their paths there
+
+
 def page_of(path: str) -> str | None:  # "nbs/1_foundations/03_attention.ipynb" -> "1_foundations/03_attention"
     "The page, without ending, that shows a file of the repository; None if none does."
     if path in TEXTS:
@@ -28,7 +32,9 @@ def relink(
     page: str,  # the page it goes to, "exercises/03_attention"
     pages: dict[str, str],  # those that there are, and the endings of their sources: ".md", ".ipynb"
 ) -> str:
-    "The text with links to files turned into links to pages; a link to a file that the site does not show keeps its words alone."
+    """The text with links to files turned into links to pages; a link to a file that the site does not show keeps its words alone.
+
+    A picture's address begins with KEPT after it."""
     def replace(match: re.Match) -> str:
         words, target, anchor = match.group("words"), match.group("target"), match.group("anchor") or ""
         if target is None:
@@ -39,4 +45,5 @@ def relink(
             return words
         return f"[{words}](<{os.path.relpath(found, posixpath.dirname(page) or '.').replace(os.sep, '/')}{pages[found]}{anchor}>)"
 
+    text = PICTURE.sub(lambda picture: f"![{picture.group(1)}]({KEPT}{posixpath.normpath(posixpath.join(posixpath.dirname(source), picture.group(2)))})", text)
     return CODE_OR_LINK.sub(replace, text)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from microbert_course.lessons.cells import read_notebook
 from microbert_course.lessons.prose import MARKER
 from microbert_course.lessons.public_names import exported_modules
 from microbert_course.site.api import module_pages, write_api
-from microbert_course.site.links import page_of, relink
+from microbert_course.site.links import KEPT, page_of, relink
 from microbert_course.site.notebooks import ran_on, site_notebook
 from microbert_course.site.pictures import catalogued, pictures_page, saved_pictures
 from microbert_course.site.tables import bands_page, benchmarks_page, exercises_page
@@ -19,7 +20,7 @@ from microbert_course.site.tables import bands_page, benchmarks_page, exercises_
 PARTS = {"1_foundations": "Foundations", "2_scaling": "Scaling", "3_posttraining": "Post-training"}
 INSTALL, LICENCE, USE = "install", "licence", "use"
 # the sections of the front page that have a page of their own; those not named here stay on the front page
-SECTIONS = {"Two commands": INSTALL, "The same without make": INSTALL, "Which torch: CPU or CUDA": INSTALL, "Other machines": INSTALL, "Exercises": "exercises/index",
+SECTIONS = {"Two commands": INSTALL, "The same without make": INSTALL, "Which torch: CPU or CUDA": INSTALL, "Exercises": "exercises/index",
             "Use the package": USE, "Working on the course": "contributing", "Data and licence": LICENCE}
 
 
@@ -47,6 +48,21 @@ def write_pages(root: Path, source: Path) -> None:
         markdown["pictures"] = pictures_page(explorables, saved_pictures(found), links, source)
     for page, text in markdown.items():
         _write(source / f"{page}.md", text)
+    for page in source.rglob("*.*"):
+        if page.suffix in (".md", ".ipynb"):
+            _keep_pictures(page.read_text(encoding="utf-8"), root, source)
+
+
+def _keep_pictures(text: str, root: Path, source: Path) -> None:
+    """Copy the pictures that a page shows from the repository.
+
+    Raises: CourseError if one is missing."""
+    for name in re.findall(rf"!\[[^\]]*\]\({KEPT}([^)\s]+)\)", text):
+        if not (root / name).is_file():
+            raise CourseError(f"{root / name} is missing, and a page shows it: restore it, or take it out of the page")
+        target = source / KEPT.strip("/") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, target)
 
 
 def _head(path: Path, root: Path, page: str, pages: dict[str, str], built: dict[str, str]) -> str:
