@@ -242,8 +242,11 @@ def test_a_widget_becomes_its_picture_and_its_words(tmp_path):
     view = "application/vnd.jupyter.widget-view+json"
     shown = {"output_type": "display_data", "metadata": {}, "data": {view: {"model_id": "1"}, "image/png": "AAAA", "text/plain": "Head 0 looks at <b>."}}
     bare = {"output_type": "display_data", "metadata": {}, "data": {view: {"model_id": "2"}, "text/plain": "IntSlider()"}}
-    path = notebook_of(tmp_path, code("explore('x')", shown), code("slider", bare))
-    first, second = site_notebook(path, tmp_path, "01_a", {})["cells"]
+    saved = {**shown, "data": {kind: value for kind, value in shown["data"].items() if kind != view}}  # as it is when a lesson was saved
+    figure = {**saved, "data": {"image/png": "AAAA", "text/plain": "<Figure size 640x480>"}}
+    path = notebook_of(tmp_path, code("explore('x')", shown), code("slider", bare), code("explore('x')", saved), code("plot()", figure))
+    first, second, third, fourth = site_notebook(path, tmp_path, "01_a", {})["cells"]
+    assert third["outputs"] == first["outputs"] and [list(output["data"]) for output in fourth["outputs"]] == [["image/png", "text/plain"]]
     assert [sorted(output["data"]) for output in first["outputs"]] == [["image/png"], ["text/html", "text/plain"]]
     assert html.escape("looks at <b>.") in first["outputs"][1]["data"]["text/html"]
     assert first["metadata"]["mystnb"]["image"]["alt"] == "Head 0 looks at <b>."
@@ -251,7 +254,7 @@ def test_a_widget_becomes_its_picture_and_its_words(tmp_path):
 
 
 def test_pictures_to_play_with_stand_on_a_page_with_question_words_and_controls(tmp_path):
-    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "image/png": "iVBO", "text/plain": "Head [0] looks."}
+    view = {"image/png": "iVBO", "text/plain": "Head [0] looks."}
     lesson = read_lesson(notebook_of(tmp_path, code("explore('heads', model=model)", {"output_type": "display_data", "metadata": {}, "data": view})))
     heads = SimpleNamespace(name="heads", title="Heads", question="Who looks?", lesson="01", controls=(SimpleNamespace(label="Layer"),))
     other = SimpleNamespace(name="other", title="Other", question="Why?", lesson="02", controls=())

@@ -67,21 +67,22 @@ def _code_cell(cell: dict, heading: str) -> dict | None:
         return None
     tags = [*cell["metadata"].get("tags", []), *(TAGS[name] for name in found if name in TAGS)]
     outputs = [shown for output in cell.get("outputs", []) for shown in _output(output)]
-    picture = next((_words(output) for output in cell.get("outputs", []) if _words(output)), f"Figure: {html.unescape(heading)}")
+    picture = next((words for output in cell.get("outputs", []) if (words := words_of(output))), f"Figure: {html.unescape(heading)}")
     metadata = {"tags": tags, "mystnb": {"image": {"alt": " ".join(picture.replace("`", "").replace("*", "").split())}}}
     return {**cell, "source": source, "metadata": metadata, "outputs": outputs, "execution_count": None}
 
 
-def _words(output: dict) -> str:
-    "What a picture says in words, if it was made to be moved; '' else."
+def words_of(output: dict) -> str:
+    "What a picture says in words, if it was made to be moved: beside a plain figure stands only its address, `<Figure ...>`. '' for all else."
     data = output.get("data", {})
-    return "".join(data.get("text/plain", "")) if WIDGET in data and "image/png" in data else ""
+    words = "".join(data.get("text/plain", "")).strip()
+    return words if "image/png" in data and not words.startswith("<") else ""
 
 
 def _output(output: dict) -> list[dict]:
     "What a page shows of an output. Something to be moved needs its kernel: here are its picture, and what it says in words."
     data = {kind: value for kind, value in output.get("data", {}).items() if kind not in (WIDGET, MIME)}
-    words = _words(output)
+    words = words_of(output)
     if words:
         told = f"<details class='in-words'><summary>In words (it moves in JupyterLab)</summary><p>{html.escape(words)}</p></details>"
         return [{**output, "data": {"image/png": data["image/png"]}},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from microbert_course.lessons.catalogue import Lesson
 from microbert_course.lessons.cells import read_notebook
-from microbert_course.lessons.outputs import WIDGET
+from microbert_course.site.notebooks import words_of
 
 CATALOGUE = "microbert_course.visual.catalogue"
 CALL = re.compile(r"""\bexplore\(\s*["'](\w+)["']""")
@@ -27,10 +27,8 @@ def saved_pictures(found: list[Lesson]) -> dict[str, tuple[Lesson, bytes, str]]:
         for cell in read_notebook(lesson.path)["cells"]:
             call = CALL.search(cell["source"]) if cell["cell_type"] == "code" else None
             for output in cell.get("outputs", []) if call else []:
-                data = output.get("data", {})
-                if WIDGET in data and "image/png" in data:
-                    words = "".join(data.get("text/plain", ""))
-                    pictures.setdefault(call.group(1), (lesson, base64.b64decode("".join(data["image/png"])), words))
+                if words := words_of(output):
+                    pictures.setdefault(call.group(1), (lesson, base64.b64decode("".join(output["data"]["image/png"])), words))
     return pictures
 
 
