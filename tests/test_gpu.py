@@ -97,7 +97,7 @@ def test_bf16_learns_as_much_as_float32(data, tmp_path):
     reached = {precision: torch.tensor([pretrain(
         small_config(device="auto", num_steps=200, eval_every=200, mixed_precision=precision, seed=seed, hidden_size=64, num_heads=2, intermediate_size=128),
         tmp_path / f"{precision}-{seed}", data=data, progress=False).history["validation"][-1]["loss"] for seed in range(5)]) for precision in ("no", "bf16")}
-    assert reached["no"].mean() < 2.5
+    assert reached["no"].mean() < 1.2  # guessing by frequency alone: 2.66
     assert (reached["bf16"].mean() - reached["no"].mean()).abs() < 2 * reached["no"].std()
 
 
@@ -180,9 +180,7 @@ def test_a_graphed_step_continues_as_an_eager_one(monkeypatch):
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_learning_from_rewards_resumes_to_the_bit_on_a_gpu(tmp_path, precision):
     "Completions long enough for the graphed step, prompts of several lengths, two updates a batch, a reference on the device."
-    from microbert_course.lessons.parity import measure
-from microbert_course.lessons.parity_posttraining import CASES
-from microbert_course.models.gpt import GptConfig, GptForCausalLM
+    from microbert_course.models.gpt import GptConfig, GptForCausalLM
     from microbert_course.posttraining.grpo import train_grpo
     from microbert_course.posttraining.problems import Problem, sums_tokenizer
     from microbert_course.posttraining.rewards import Term
@@ -214,9 +212,7 @@ from microbert_course.models.gpt import GptConfig, GptForCausalLM
 @marked(gpu)
 def test_512_completions_over_a_large_vocabulary_need_no_table_of_scores():
     "81,920 tokens times 49,152 scores would be 16 GB, twice with the gradient."
-    from microbert_course.lessons.parity import measure
-from microbert_course.lessons.parity_posttraining import CASES
-from microbert_course.models.gpt import GptConfig, GptForCausalLM
+    from microbert_course.models.gpt import GptConfig, GptForCausalLM
     from microbert_course.posttraining.grpo import completion_logprobs
 
     model = GptForCausalLM(GptConfig(49_152, 64, 1, 2, 1, 96, 256)).cuda()
