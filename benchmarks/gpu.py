@@ -19,15 +19,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402 - the course's folder comes first
+import numpy as np  # noqa: E402 - the course's folder comes first
+import torch  # noqa: E402
 from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 from scaling import synthetic_data  # noqa: E402
+from tokenizers import pre_tokenizers  # noqa: E402
 from transformers import BertForMaskedLM, LlamaForCausalLM  # noqa: E402
 
 from microbert_course.models.gpt import GptConfig, GptForCausalLM, generate  # noqa: E402
 from microbert_course.models.lora import LoraConfig, add_lora  # noqa: E402
 from microbert_course.models.lora_folders import save_adapter  # noqa: E402
+from microbert_course.posttraining.grpo import grpo as grpo_task  # noqa: E402
+from microbert_course.posttraining.problems import Problem  # noqa: E402
+from microbert_course.posttraining.rewards import Term  # noqa: E402
+from microbert_course.posttraining.settings import GrpoConfig  # noqa: E402
 from microbert_course.training.build import compile_parts, make_model, make_objective  # noqa: E402
 from microbert_course.training.causal import CausalData  # noqa: E402
 from microbert_course.training.graphed import GraphedTraining  # noqa: E402
@@ -270,7 +276,80 @@ def generation(num_rounds: int) -> list[dict]:
     return rows
 
 
-SECTIONS = {"mlm": mlm, "packing": packing, "lora": lora, "generation": generation}
+GROUPS, GROUP_SIZE, PROMPT, NEW, PARTS = 64, 8, 128, 256, 8  # of an update by GRPO: prompts, samples of each, tokens of both, micro-batches
+
+
+def earned(prompts: list[str], completions: list[str], answers: list[str] | None = None, **_) -> list[float]:
+    "Something that differs within a group: how many words with an even number were written."
+    return [sum(int(word[-1]) % 2 == 0 for word in text.split() if word[-1].isdigit()) / NEW for text in completions]
+
+
+def grpo(num_rounds: int) -> list[dict]:
+    "An update by GRPO, from drawing the completions to AdamW: the engine's and TRL's, which writes with `generate`."
+    config = GrpoConfig(model="smollm2", data="questions.jsonl", batch_size=GROUPS * GROUP_SIZE, group_size=GROUP_SIZE, max_new_tokens=NEW, loss="dapo", learning_rate=1e-6,
+                        gradient_accumulation_steps=PARTS, mixed_precision="bf16", deterministic=False, compile=True, num_steps=1_000)
+    tokenizer = synthetic_data(preset("lm-medium", tokenizer="wordpiece", **{**DECODER_SHAPE, "max_seq_len": 16}), 1).tokenizer
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.backend_tokenizer.decoder = None  # words with a space between them
+    tokenizer.eos_token = "[SEP]"
+    draw = np.random.default_rng(0)
+    prompts = [" ".join(f"w{number}" for number in row) for row in draw.integers(0, DECODER_SHAPE["vocab_size"] - 5, (4 * GROUPS, PROMPT))]
+    torch.manual_seed(0)
+    model = GptForCausalLM(replace(DECODER, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(Path(folder) / "base")
+        for side, seconds_of_steps in (("ours", our_grpo), ("trl", trl_grpo)):
+            forget()
+            try:
+                times = seconds_of_steps(config, model, tokenizer, prompts, Path(folder), 2 + num_rounds)[2:]  # the first warm up
+            except ImportError as error:
+                print(f"{side} is not here ({error}), and is left out", file=sys.stderr)
+                continue
+            print(f"{side}: {statistics.median(times):.2f} s", file=sys.stderr, flush=True)
+            rows.append({"side": side, "seconds": statistics.median(times), "completion_tokens_per_s": GROUPS * GROUP_SIZE * NEW / statistics.median(times),
+                         "memory_gb": torch.cuda.max_memory_reserved() / 1e9, "all_s": times})
+    for row in rows:
+        row["times"] = row["seconds"] / rows[0]["seconds"]
+    return rows
+
+
+def our_grpo(config: GrpoConfig, model: GptForCausalLM, tokenizer, prompts: list[str], folder: Path, num_steps: int) -> list[float]:
+    "Seconds of each update by the engine's own training."
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(mixed_precision="bf16")
+    problems = [Problem(prompt, "") for prompt in prompts]
+    task = grpo_task(model, tokenizer, problems, problems[:1], (Term("even", earned),), None, accelerator, config)
+    training = Training(task.make_model(), task.data, config, accelerator, partial(make_objective, task.objective, config))
+    return [seconds_of(training.update, step, 1) for step in range(num_steps)]
+
+
+def trl_grpo(config: GrpoConfig, model: GptForCausalLM, tokenizer, prompts: list[str], folder: Path, num_steps: int) -> list[float]:
+    "Seconds of each update by TRL's trainer, with the same settings."
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Clock(TrainerCallback):
+        times: list[float] = []
+
+        def on_step_end(self, *arguments, **_):
+            torch.cuda.synchronize()
+            self.times.append(time.perf_counter())
+
+    settings = GRPOConfig(output_dir=str(folder / "trl"), per_device_train_batch_size=config.batch_size // PARTS, gradient_accumulation_steps=PARTS,
+                          num_generations=GROUP_SIZE, max_completion_length=NEW, bf16=DEVICE.type == "cuda", use_cpu=DEVICE.type == "cpu", gradient_checkpointing=False, learning_rate=config.learning_rate,
+                          loss_type="dapo", beta=0.0, max_steps=num_steps, report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True)
+    theirs = LlamaForCausalLM.from_pretrained(folder / "base", attn_implementation="sdpa")
+    trainer = GRPOTrainer(theirs, earned, settings, Dataset.from_list([{"prompt": prompt} for prompt in prompts]), processing_class=tokenizer, callbacks=[Clock()])
+    Clock.times.clear()
+    start = time.perf_counter()
+    trainer.train()
+    moments = [start, *Clock.times]
+    return [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+
+
+SECTIONS = {"mlm": mlm, "packing": packing, "lora": lora, "generation": generation, "grpo": grpo}
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from small_run import small_config, small_data
 
+from microbert_course.lessons.parity import measure
+from microbert_course.lessons.parity_posttraining import CASES
 from microbert_course.models.gpt import GptConfig, GptForCausalLM, generate
 from microbert_course.models.lora import LoraConfig, add_lora
 from microbert_course.models.quantization import dequantize_model, quantize_model
@@ -77,6 +79,26 @@ def test_a_recorded_update_learns_what_an_unrecorded_one_does(data, tmp_path, ch
         losses[recorded] = [update["loss"] for update in run.history["train"]]
     assert losses[False][-1] < losses[False][0] - 0.5
     assert max(abs(one - other) for one, other in zip(losses[False], losses[True], strict=True)) <= tolerance
+
+
+ON_A_CPU_ALONE = {}  # pieces whose reference is in NumPy, or that have nothing to do with a device
+
+
+@marked(gpu)
+@pytest.mark.parametrize("case", [case for case in CASES if case.pieces[0] not in ON_A_CPU_ALONE], ids=lambda case: case.pieces[0])
+def test_a_piece_agrees_with_its_reference_on_a_gpu_too(case):
+    for row in measure(0, 3, [case], device="cuda"):
+        assert row.is_within(), row
+
+
+@marked(gpu)
+def test_bf16_learns_as_much_as_float32(data, tmp_path):
+    "Five seeds each: the mean of what is reached differs by less than the seeds do."
+    reached = {precision: torch.tensor([pretrain(
+        small_config(device="auto", num_steps=200, eval_every=200, mixed_precision=precision, seed=seed, hidden_size=64, num_heads=2, intermediate_size=128),
+        tmp_path / f"{precision}-{seed}", data=data, progress=False).history["validation"][-1]["loss"] for seed in range(5)]) for precision in ("no", "bf16")}
+    assert reached["no"].mean() < 1.2  # guessing by frequency alone: 2.66
+    assert (reached["bf16"].mean() - reached["no"].mean()).abs() < 2 * reached["no"].std()
 
 
 @marked(gpu)
