@@ -217,7 +217,7 @@ def test_an_install_that_fails_leaves_no_stamp_and_the_next_run_takes_it_up(envi
     venv = make_fake_venv(checkout / ".venv", make_fake_pip(tmp_path, pip))
     assert environment.main([]) == 1
     said = capsys.readouterr()
-    assert "Installing about 180 packages" in said.out and "Making" not in said.out
+    assert re.search(r"Installing about 2\d0 packages", said.out) and "Making" not in said.out
     shown, sentence = said.err.splitlines()
     assert shown == "ERROR: HTTP error 500" and sentence.startswith("pip ended with status 2")
     assert not (venv / environment.STAMP).exists()
@@ -302,4 +302,4 @@ def test_make_without_a_python_says_what_to_install():
 def test_make_alone_lists_the_commands():
     answer = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
     listed = re.findall(r"^  make (\S+) +\S", answer.stdout, flags=re.MULTILINE)
-    assert listed == ["help", "setup", "course", "lab", "test", "torture", "test-gpu", "bands", "cloud-servers", "export", "exercises", "clean-notebooks", "check", "lint"]
+    assert listed == ["help", "setup", "course", "lab", "test", "torture", "test-gpu", "bands", "cloud-servers", "export", "exercises", "site", "clean-notebooks", "check", "lint"]
