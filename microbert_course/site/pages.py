@@ -70,7 +70,7 @@ def _head(path: Path, root: Path, page: str, pages: dict[str, str], built: dict[
     up = "../" * page.count("/")
     number = path.stem.partition("_")[0]
     links = [f"It makes [{built[number]}]({up}api/{built[number]}.md)."] if number in built else []
-    links += [f"[Its exercises]({up}exercises/{path.stem}.ipynb)"] if f"exercises/{path.stem}" in pages else []
+    links += [f"[Its exercises]({up}exercises/{path.stem}.ipynb) wait for you."] if f"exercises/{path.stem}" in pages else []
     facts = ran_on(read_notebook(path), path.relative_to(root).as_posix())
     return f":::{{container}} ran-on\n{' '.join(filter(None, [facts, *links]))}\n:::" if facts or links else ""
 
