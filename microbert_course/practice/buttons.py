@@ -100,4 +100,4 @@ def board_controls(picture: Callable[[], str], lesson: str):  # the board as HTM
         return made
 
     row = HBox([choice, *(button(name, *doing) for name, doing in doings.items())], layout=Layout(flex_flow="row wrap"))
-    return VBox([board, row, said])
+    return VBox([row, said, board])
