@@ -316,7 +316,7 @@ def write_stamp(venv, text):
     partial = os.path.join(venv, STAMP + ".partial")
     with open(partial, "w") as file:
         file.write(text + "\n")
-    os.rename(partial, os.path.join(venv, STAMP))
+    os.replace(partial, os.path.join(venv, STAMP))  # os.rename refuses on Windows, where the old one is there
 
 
 def set_up(root, venv):
