@@ -34,7 +34,7 @@ test-offline: setup  ## lessons, exercises, grader, widgets and site with no net
 	@MICROBERT_DRAWS=8 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python tools/offline.py $(BIN)/python -m pytest -n 2 --dist loadgroup $(OFFLINE_TESTS) </dev/null
 
 screenshots: setup  ## the pictures in the README anew, from the tests in a browser
-	@REQUIRE_BROWSER=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/test_browser_lab.py </dev/null
+	@REQUIRE_BROWSER=1 MICROBERT_FULL_TOUR=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/test_browser_lab.py </dev/null
 	@$(BIN)/python tools/readme_pictures.py
 
 torture: setup  ## the kill, resume and corruption tests whole; `make test` runs a small sample of them

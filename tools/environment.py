@@ -64,7 +64,7 @@ def fingerprint(root, venv):
 def is_ready(root, venv):
     "True when the last install was whole, from these very files, in this very place, and its Python is still there."
     try:
-        with open(os.path.join(venv, STAMP)) as file:
+        with open(os.path.join(venv, STAMP), encoding="utf-8") as file:
             return file.read().strip() == fingerprint(root, venv) and os.path.exists(python_in(venv))
     except (IOError, OSError):
         return False
@@ -292,7 +292,7 @@ def quiet_jupyter(venv):
     folder = os.path.join(venv, "share", "jupyter", "lab", "settings")
     if not os.path.isdir(folder):
         os.makedirs(folder)
-    with open(os.path.join(folder, "overrides.json"), "w") as file:
+    with open(os.path.join(folder, "overrides.json"), "w", encoding="utf-8") as file:
         file.write('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n')
 
 
@@ -314,7 +314,7 @@ def fetch_weights(venv, root, name, lessons):
 
 def write_stamp(venv, text):
     partial = os.path.join(venv, STAMP + ".partial")
-    with open(partial, "w") as file:
+    with open(partial, "w", encoding="utf-8") as file:
         file.write(text + "\n")
     os.replace(partial, os.path.join(venv, STAMP))  # os.rename refuses on Windows, where the old one is there
 

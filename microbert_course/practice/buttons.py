@@ -9,7 +9,6 @@ from microbert_course.practice.exercises import exercises, find_one
 from microbert_course.practice.notes import Shown
 from microbert_course.practice.record import NOTHING, read_progress
 
-
 SMALL = {"width": "auto", "align_self": "flex-start"}
 """The layout of a button that is as wide as its words."""
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from microbert_course.errors import CourseError
 from microbert_course.practice.adoption import adopt_answer
-from microbert_course.practice.progress_board import progress_lines
 from microbert_course.practice.checking import Verdict, examine
 from microbert_course.practice.exercises import Exercise, exercises, find_one
 from microbert_course.practice.notes import Shown
+from microbert_course.practice.progress_board import progress_lines
 from microbert_course.practice.record import next_hint, record_attempt, record_solution_seen
 from microbert_course.practice.standing import standing, sum_in_words
 

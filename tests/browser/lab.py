@@ -28,7 +28,8 @@ class Lab:
         environment = os.environ | own | {
             "MICROBERT_WORK": str(room / "work"), "MICROBERT_RUNS": str(room / "runs"), "IPYTHONDIR": str(room / ".ipython"), "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
-        self.log = (room / "server.log").open("wb")
+        (room / ".jupyter").mkdir()
+        self.log = (room / ".jupyter" / "server.log").open("wb")
         self.server = subprocess.Popen([
             sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
             "--IdentityProvider.token=", f"--ServerApp.root_dir={room}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
@@ -45,7 +46,7 @@ class Lab:
             except OSError:
                 time.sleep(0.1)
         self.close()
-        raise AssertionError("JupyterLab did not start:\n" + (self.room / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:])
+        raise AssertionError("JupyterLab did not start:\n" + (self.room / ".jupyter" / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:])
 
     def close(self) -> None:
         self.server.terminate()
@@ -64,6 +65,7 @@ class Notebook:
         self.lab, self.watched, self.page = lab, watched, watched.page
         self.page.goto(f"{lab.url}/lab/tree/{path}?reset")
         self.ready()
+        self.command("application:toggle-left-area")  # the list of files: more room for the notebook
 
     def ready(self) -> None:
         "Wait until the notebook in front has a kernel that answers."
@@ -134,19 +136,18 @@ class Notebook:
             if (widget.context) { await widget.context.save(); await widget.context.sessionContext.shutdown() } } }""")
 
 
-def quick(source: Path, to: Path, more_cells: tuple[str, ...] = ()) -> None:
-    "A copy of a lesson with the quick values of its parameters cell, without outputs, and cells of the test's own at its end."
+def copy_lesson(source: Path, to: Path, is_full: bool = False, more_cells: tuple[str, ...] = ()) -> None:
+    "A copy of a lesson without outputs, at the quick values of its parameters cell unless it is to be full, with cells of the test's own at its end."
     from microbert_course.lessons.cells import read_notebook
     from microbert_course.lessons.parameters import find_parameters, quick_values
 
-    cells = read_notebook(source)["cells"]
-    values = quick_values(cells, index) if (index := find_parameters(cells)) is not None else {}
-    notebook = json.loads(source.read_text(encoding="utf-8"))
-    for number, cell in enumerate(notebook["cells"]):
+    notebook = read_notebook(source)
+    if not is_full and (index := find_parameters(notebook["cells"])) is not None:
+        values = quick_values(notebook["cells"], index)
+        notebook["cells"][index]["source"] += "\n" + "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
-        if number == index:
-            cell["source"] = cells[number]["source"] + "\n" + "\n".join(f"{name} = {value!r}" for name, value in values.items())
     notebook["cells"] += [new_cell(text, f"more{number}") for number, text in enumerate(more_cells)]
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
