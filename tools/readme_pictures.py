@@ -1,10 +1,9 @@
 """The README's two pictures, from the screenshots that the browser tests took: python tools/readme_pictures.py (or `make screenshots`)."""
 
-import base64
 import sys
 from pathlib import Path
 
-from microbert_course.lessons.pictures import slim_png
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = {"tour.png": "tour.png", "exercise_wrong.png": "exercise.png"}  # in shots/: in nbs/pictures/
@@ -14,5 +13,6 @@ for shot, picture in PICTURES.items():
     if not source.is_file():
         sys.exit(f"{source.relative_to(ROOT)} is not there: `pytest tests/test_browser_lab.py` takes it")
     target.parent.mkdir(exist_ok=True)
-    target.write_bytes(base64.b64decode(slim_png(base64.b64encode(source.read_bytes()).decode("ascii"))))
+    with Image.open(source) as image:
+        image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(target, optimize=True)
     print(f"{target.relative_to(ROOT).as_posix()}: {target.stat().st_size / 1000:.0f} kB")

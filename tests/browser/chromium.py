@@ -1,8 +1,13 @@
 """A real browser for the tests: chromium with its network closed but for this machine, and pages that fail a test over any error they log."""
 
+import functools
+import http.server
 import os
 import shutil
+import threading
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,24 @@ ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "-
              "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 SHOTS = Path(__file__).resolve().parents[2] / "shots"  # git ignores it
 SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
+
+
+# what a page is asked: maths that was not set, pictures that did not load, text that hangs out at the side, how bright the paper is
+LOOK = """async () => {
+    if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise
+    const pictures = Array.from(document.images)
+    pictures.forEach(one => { one.loading = 'eager' })
+    await Promise.all(pictures.map(one => one.decode().catch(() => null)))
+    const maths = Array.from(document.querySelectorAll('.math'))
+    const paper = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)
+    return {
+        unset: maths.filter(one => !one.querySelector('mjx-container, svg, math')).map(one => one.textContent.slice(0, 60)),
+        wrong: Array.from(document.querySelectorAll('mjx-merror, [data-mjx-error]')).map(one => one.textContent.slice(0, 60)),
+        num_maths: maths.length, num_pictures: pictures.length,
+        missing: pictures.filter(one => !one.naturalWidth).map(one => one.src.slice(0, 100)),
+        overhang: document.documentElement.scrollWidth - window.innerWidth,
+        brightness: (paper[0] + paper[1] + paper[2]) / 3, heading: document.querySelector('h1')?.textContent ?? '',
+    }}"""
 
 
 def executable() -> str | None:
@@ -76,10 +99,36 @@ class Watched:
         self.page.screenshot(path=SHOTS / f"{name}.png", **more)
         return SHOTS / f"{name}.png"
 
+    def look(self, url: str) -> dict:
+        "Open a page and ask it what a reader would see: LOOK says what."
+        self.page.goto(url, wait_until="load")
+        return self.page.evaluate(LOOK)
+
     def close(self) -> None:
         "Close it; whatever it had to complain of fails the test."
         self.context.close()
         assert not self.faults, "\n".join(self.faults)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        "Nothing."
+
+    def end_headers(self):
+        self.send_header("Cache-Control", "max-age=600")
+        super().end_headers()
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:  # its address
+    "A folder as a plain web server gives it."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def is_elsewhere(url: str) -> bool:
