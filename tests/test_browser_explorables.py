@@ -50,3 +50,18 @@ def answers(gallery, box, control, limit_s):
     except AssertionError:
         return False
     return True
+
+
+def test_a_picture_and_its_controls_fit_a_narrow_screen_by_night(gallery):
+    "At 400 pixels and in JupyterLab's dark theme nothing of the box hangs out at its side."
+    gallery.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    gallery.page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
+    gallery.watched.narrow()
+    faults = []
+    for explorable in EXPLORABLES:
+        box = Box(gallery.output(gallery.number_of(f'explore("{explorable.name}")')))
+        gallery.watched.shot(f"explorable_{explorable.name}_narrow_dark")
+        overhang = box.whole.evaluate("""whole => Math.max(...Array.from(whole.querySelectorAll('img, input, select, .noUi-target'))
+            .map(one => one.getBoundingClientRect().right)) - whole.closest('.jp-OutputArea-output').getBoundingClientRect().right""")
+        faults += [f"{explorable.name}: {overhang:.0f} pixels hang out"] * (overhang > 1)
+    assert not faults, "\n".join(faults)

@@ -8,6 +8,8 @@ from browser.lab import copy_lesson, notebook_of
 from browser.widgets import Box
 
 from microbert_course.paths import course_root
+from microbert_course.practice import progress_board, record
+from microbert_course.practice.exercises import exercises
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(900 if os.environ.get("MICROBERT_FULL_TOUR") == "1" else 240)]
 
@@ -92,3 +94,18 @@ def test_an_exercise_goes_from_stub_to_green_through_a_wrong_answer_and_a_hint(l
     page.get_by_role("button", name="Revert").or_(page.get_by_role("button", name="Reload")).click()
     notebook.wait_for(lambda: "NotImplementedError" in notebook.cells()[answer]["source"])
     assert len(list(copy.parent.glob(f"{LESSON}.*.ipynb"))) == 1
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("narrow", "light"), ("narrow", "dark")])
+def test_the_progress_page_is_readable_from_the_disk(watch, tmp_path, monkeypatch, size, scheme):
+    "Opened as a file, at both widths, by day and by night."
+    monkeypatch.setenv("MICROBERT_WORK", str(tmp_path))
+    for number, exercise in enumerate(exercises()[:12]):
+        for _ in range(number % 4):
+            record.record_attempt(exercise.id, number % 3 == 1)
+        if number % 4 == 0:
+            record.next_hint(exercise.id, 3)
+    watched = watch(size, scheme)
+    found = watched.look(progress_board.write_page().as_uri())
+    watched.shot(f"progress_{size}_{scheme}")
+    assert found["overhang"] <= 0 and (found["brightness"] > 128) == (scheme == "light") and found["heading"] == "My exercises"

@@ -52,8 +52,8 @@ def sum_in_words(places: list[Place]) -> str:
 
 def next_place(places: list[Place], after: str | None = None) -> Place | None:  # after: an exercise's id; None = the one passed last
     "The first exercise behind that one which is not passed, else the first before it; None if all are passed."
-    passed = [place for place in places if place.state == "passed"]
+    passed = [(place.entry["passed"], number) for number, place in enumerate(places) if place.state == "passed"]
     if after is None and passed:
-        after = max(passed, key=lambda place: place.entry["passed"]).exercise.id
+        after = places[max(passed)[1]].exercise.id
     start = next((number + 1 for number, place in enumerate(places) if place.exercise.id == after), 0)
     return next((place for place in places[start:] + places[:start] if place.state != "passed"), None)

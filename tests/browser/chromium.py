@@ -99,6 +99,10 @@ class Watched:
         self.page.screenshot(path=SHOTS / f"{name}.png", **more)
         return SHOTS / f"{name}.png"
 
+    def narrow(self) -> None:
+        "As on a telephone."
+        self.page.set_viewport_size(dict(zip(("width", "height"), SIZES["narrow"], strict=True)))
+
     def look(self, url: str) -> dict:
         "Open a page and ask it what a reader would see: LOOK says what."
         self.page.goto(url, wait_until="load")
