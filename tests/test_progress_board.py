@@ -9,6 +9,7 @@ import pytest
 from microbert_course import practice
 from microbert_course.cli.main import main
 from microbert_course.errors import CourseError
+from microbert_course.grading.room import STUB
 from microbert_course.practice import buttons, notebook, places, progress_board, record, standing
 from microbert_course.practice.exercises import exercises
 
@@ -187,3 +188,10 @@ def test_the_boards_buttons_do_what_they_say_and_the_board_follows(work):
 def test_without_widgets_there_is_the_note_alone(work, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ipywidgets", None)
     assert buttons.hint_ladder(FIRST.id) is None and buttons.next_button(FIRST.id) is None and buttons.board_controls(str, FIRST.lesson) is None
+
+
+def test_in_the_graders_sandbox_each_of_them_is_there_and_does_nothing():
+    "A submission asks for the board in its last cell."
+    inside = {}
+    exec(STUB, inside)
+    assert {name: inside[name]() for name in practice.__all__} == dict.fromkeys(practice.__all__)
