@@ -101,3 +101,15 @@ def test_a_stream_of_an_old_alphabet_gets_a_question_mark_and_no_error(tmp_path)
     script = "from microbert_course.cli import main as front; front.parse = lambda _: type('C', (), {'run': lambda self: print('√d ✓')})(); raise SystemExit(front.main([]))"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, b"?d ?"), done.stderr.decode("cp1252")
+
+
+def test_the_public_hosts_tests_run_on_three_systems_under_three_pythons():
+    import yaml
+
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    matrix = jobs["test"]["strategy"]["matrix"]
+    assert matrix["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"] and matrix["python"] == ["3.11", "3.12", "3.13"]
+    steps = [step["run"] for step in jobs["test"]["steps"] if step.get("if") == "runner.os != 'Linux'"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line for step in steps for line in step.splitlines() if not line.startswith("python -m pytest")]
+    assert [line for line in lines if f"    {line}\n" not in readme] == [], "the README's plain lines are what Windows and macOS run"
