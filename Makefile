@@ -1,7 +1,7 @@
 # The course's commands: `make` alone lists them. They make .venv by themselves; PYTHON=python3.12 names the Python to make it from.
 # Windows, or no make: the README gives the plain Python lines behind each of them.
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test test-gpu torture bands cloud-servers export exercises site clean-notebooks check lint
+.PHONY: help setup course lab test test-offline screenshots test-gpu torture bands cloud-servers export exercises site clean-notebooks check lint
 
 # the first of these that is new enough and has the packages' wheels; else python3, and tools/environment.py says what is wrong
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -26,6 +26,16 @@ lab: setup  ## open JupyterLab on the lessons
 
 test: setup check lint  ## everything that CI runs: the checks below, the package's tests, every notebook
 	@MICROBERT_DRAWS=8 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup </dev/null
+
+# what a learner does and sees; the network is taken away before pytest starts
+OFFLINE_TESTS = $(wildcard $(patsubst %,tests/test_%.py,notebooks exercises practice grading_course grading_notebooks visual site browser_lab browser_explorables browser_site))
+
+test-offline: setup  ## lessons, exercises, grader, widgets and site with no network but loopback (Linux)
+	@MICROBERT_DRAWS=8 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python tools/offline.py $(BIN)/python -m pytest -n 2 --dist loadgroup $(OFFLINE_TESTS) </dev/null
+
+screenshots: setup  ## the pictures in the README anew, from the tests in a browser
+	@REQUIRE_BROWSER=1 MICROBERT_FULL_TOUR=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/test_browser_lab.py </dev/null
+	@$(BIN)/python tools/readme_pictures.py
 
 torture: setup  ## the kill, resume and corruption tests whole; `make test` runs a small sample of them
 	@MICROBERT_TORTURE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 tests/test_run.py tests/test_checkpoints.py tests/test_cache.py </dev/null

@@ -6,6 +6,7 @@ import signal
 import tempfile
 
 import pytest
+from browser.fixtures import browser, lab, open_notebook, watch  # noqa: F401 - fixtures of the tests in a browser
 
 ALL_LESSONS_LIMIT_S = 480  # one after another, on a quiet machine
 TIMES = pytest.StashKey[dict]()

@@ -50,9 +50,11 @@ def test_every_check_belongs_to_an_exercise_and_every_exercise_has_one():
 
 @pytest.mark.parametrize("path", PATHS, ids=STEMS)
 def test_the_exercises_are_the_solutions_with_blanks(path):
-    "Cell by cell, with another program than the one that made them."
+    "Cell by cell, with another program than the one that made them; and the board in a last cell."
     solution, exercise = path.read_text(encoding="utf-8"), (course_root() / "exercises" / path.name).read_text(encoding="utf-8")
-    assert [ANSWER.sub("BLANK", source) for source in sources(solution)] == [BLANK.sub("BLANK", source) for source in sources(exercise)]
+    *cells, board = sources(exercise)
+    assert [ANSWER.sub("BLANK", source) for source in sources(solution)] == [BLANK.sub("BLANK", source) for source in cells]
+    assert "\nboard()" in board
     assert [text for text in sources(solution, "markdown") if not text.startswith(HIDDEN)] == sources(exercise, "markdown")
     assert '"outputs": []' in exercise and not any(cell.get("outputs") for cell in json.loads(exercise)["cells"])
     assert "SOLUTION" not in exercise
@@ -107,7 +109,7 @@ def write(root, cells, name="01_sums"):
 
 def test_an_answer_becomes_a_blank_and_hidden_cells_go(tmp_path):
     text = generate(write(tmp_path, CELLS))
-    assert sources(text) == ["def add(a, b):\n    'The sum.'\n    raise NotImplementedError(\"Exercise 1.1\")", 'check("sums.add")']
+    assert sources(text)[:-1] == ["def add(a, b):\n    'The sum.'\n    raise NotImplementedError(\"Exercise 1.1\")", 'check("sums.add")']
     assert "three" not in text and "Read." not in text and '"7"' not in text and "today" not in text
 
 

@@ -214,7 +214,7 @@ def test_check_finds_the_answer_where_it_is_called_and_shows_the_mistake_first(w
 
 def test_a_note_in_the_notebook_is_markdown_with_the_details_as_code():
     shown = notebook.shown_verdict(BUILD, Verdict(False, "Wrong axis.", details="input     x = *1*"))
-    assert shown._repr_markdown_() == f"**{BUILD.number} {BUILD.title}: Wrong axis.**\n\n```text\ninput     x = *1*\n```"
+    assert shown._repr_markdown_() == f"**✗ {BUILD.number} {BUILD.title}: Wrong axis.**\n\n```text\ninput     x = *1*\n```"
 
 
 def test_hints_come_in_order_and_the_solution_is_recorded(work):

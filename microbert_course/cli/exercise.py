@@ -112,12 +112,15 @@ class ExerciseReset:
 class ExerciseProgress:
     """Show what you have done so far."""
 
-    def run(self) -> None:
-        "Print one line an exercise, and the points."
-        from microbert_course.practice.exercises import exercises
-        from microbert_course.practice.notebook import progress_lines
+    page: bool = False
+    """Write it as a page for the browser, progress.html in your work folder."""
 
-        print("\n".join(progress_lines(exercises())))
+    def run(self) -> None:
+        "Print one line an exercise, and the points; or write the page and say where."
+        from microbert_course.practice.progress_board import progress_lines, write_page
+        from microbert_course.practice.standing import standing
+
+        print(shown(write_page()) if self.page else "\n".join(progress_lines(standing())))
 
 
 @dataclass

@@ -66,6 +66,9 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
 
 def main(arguments: list[str] | None = None) -> int:  # the exit status
     "Run one command."
+    for stream in (sys.stdout, sys.stderr):  # into a file or a pipe, Windows writes an alphabet without √ and ✓
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     return answer("microbert", lambda: parse(sys.argv[1:] if arguments is None else arguments).run())
 
 

@@ -91,7 +91,7 @@ def probe(level: str, unshare: bool = True) -> Finding:
     with isolation.folder() as folder, socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as outside:
         victim = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(120)"], env={"MICROBERT_VICTIM": "1"})
         secret = Path(outside) / "secret"
-        secret.write_text("secret")
+        secret.write_text("secret", encoding="utf-8")
         secret.chmod(0o644)  # nothing but the sandbox keeps it
         Path(outside).chmod(0o777)
         os.environ["MICROBERT_PROBE"] = "secret"

@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import microbert_course
+from microbert_course import practice
 from microbert_course.practice.blanks import blank
 
 PACKAGE = "microbert_course"
 LEFT_OUT = ("cli", "grading", "lessons")
 KEPT_OF_PRACTICE = ("cells.py", "outcomes.py", "plain.py", "uses")
-STUB = '''"""Exercises, in the grader: nothing is checked here, and nothing shown."""
+STUB = f'''"""Exercises, in the grader: nothing is checked here, and nothing shown."""
 
 
 def _nothing(*args, **kwargs):
     return None
 
 
-check = hint = solution = adopt = progress = _nothing
+{' = '.join(practice.__all__)} = _nothing
 '''
 
 
@@ -29,8 +30,8 @@ def build(room: Path, builds: Iterable[str]) -> None:
     source = Path(microbert_course.__file__).parent
     course = room / PACKAGE
     shutil.copytree(source, course, ignore=lambda folder, names: [name for name in names if _is_left_out(Path(folder), name, source)])
-    (course / "__init__.py").write_text(f'__version__ = "{microbert_course.__version__}"\n')
-    (course / "practice" / "__init__.py").write_text(STUB)
+    (course / "__init__.py").write_text(f'__version__ = "{microbert_course.__version__}"\n', encoding="utf-8")
+    (course / "practice" / "__init__.py").write_text(STUB, encoding="utf-8")
     shutil.copytree(source / "grading" / "inside", room / "inside", ignore=shutil.ignore_patterns("__pycache__"))
     for name in builds:
         module, _, symbol = name.rpartition(".")

@@ -125,7 +125,7 @@ class LessonClient(PapermillNotebookClient):
         except RuntimeError as error:
             if self.run.cell_index is not None:
                 raise
-            last_line = (kernel_log.read_text(errors="replace").strip().splitlines() or [str(error)])[-1]
+            last_line = (kernel_log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [str(error)])[-1]
             raise CellFault(None, f"the kernel did not start ({last_line}): is ipykernel installed in this environment?") from None
         finally:
             if self.manager is not None:

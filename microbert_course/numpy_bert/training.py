@@ -253,7 +253,7 @@ def peak_memory_mb() -> float:
     "The most that this process has held in memory so far, in millions of bytes."
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would count the parent's memory as well, if that was larger when it started us
-        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        peaks = [line.split()[1] for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
         if peaks:
             return int(peaks[0]) * 1024 / 1e6
     import resource

@@ -29,6 +29,8 @@ DIFFICULTIES = ("easy", "medium", "hard")
 HEADER = re.compile(r"## (\d+)\.(\d+) (.+)\n\n?`([a-z0-9_]+\.[a-z0-9_]+)` · (\w+) · (\w+) · (\d+) minutes · (\d+) points\s*(?:\n|$)")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 HIDDEN = ("### Hints", "### Afterwards")
+BOARD = "from microbert_course.practice import board\n\nboard()  # what you have done so far, and where to go next"
+"""The last cell of every exercise notebook."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _without_markers(source: str) -> str:
 
 
 def generate(path: Path) -> str:  # the text of the exercise notebook
-    """The exercise notebook made from a solution notebook: blanks for answers, nothing hidden, no outputs.
+    """The exercise notebook made from a solution notebook: blanks for answers, nothing hidden, no outputs, the board as its last cell.
 
     Raises: CourseError for markers that do not pair up."""
     read_solutions(path)
@@ -162,6 +164,7 @@ def generate(path: Path) -> str:  # the text of the exercise notebook
             source = blanked(source, number, path)
             cell |= {"outputs": [], "execution_count": None}
         cells.append(cell | {"source": source.splitlines(keepends=True)})
+    cells.append({"cell_type": "code", "execution_count": None, "id": "board", "metadata": {}, "outputs": [], "source": BOARD.splitlines(keepends=True)})
     metadata = {key: value for key, value in notebook["metadata"].items() if key != "microbert"}
     return json.dumps(notebook | {"cells": cells, "metadata": metadata}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 

@@ -2,64 +2,18 @@
 
 import secrets
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from microbert_course.errors import CourseError
 from microbert_course.practice.adoption import adopt_answer
 from microbert_course.practice.checking import Verdict, examine
 from microbert_course.practice.exercises import Exercise, exercises, find_one
-from microbert_course.practice.record import next_hint, read_progress, record_attempt, record_solution_seen
+from microbert_course.practice.notes import Shown
+from microbert_course.practice.progress_board import progress_lines
+from microbert_course.practice.record import next_hint, record_attempt, record_solution_seen
+from microbert_course.practice.standing import standing, sum_in_words
 
 MISSING = object()
-
-
-@dataclass(frozen=True)
-class Shown:
-    "A short answer: text in a terminal, a rendered note in JupyterLab."
-
-    title: str
-    text: str = ""
-    """Markdown, shown as it is in a terminal."""
-    details: str = ""
-    """Lines in the font of code."""
-    hint_for: str | None = None
-    """The exercise for which a button offers a hint."""
-    passed: bool = False
-    """Whether it says that an answer holds."""
-
-    def __repr__(self) -> str:
-        return "\n".join(filter(None, [self.title, self.text, self.details]))
-
-    def _repr_markdown_(self) -> str:
-        details = f"```text\n{self.details}\n```" if self.details else ""
-        return "\n\n".join(filter(None, [f"**{self.title}**", self.text, details]))
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display({"text/plain": repr(self), "text/markdown": self._repr_markdown_()}, raw=True)
-        if self.hint_for:
-            _show_hint_button(self.hint_for)
-
-
-def _show_hint_button(id: str) -> None:
-    "A button that shows the next hint below it, where widgets are to be had."
-    try:
-        from ipywidgets import Button, Output, VBox
-    except ImportError:
-        return
-    from IPython.display import display
-
-    button, place = Button(description="Hint", tooltip=f"the next of three hints to {id}"), Output()
-
-    def show(_) -> None:
-        place.clear_output()
-        with place:
-            display(hint(id))
-
-    button.on_click(show)
-    display(VBox([button, place]))
 
 
 def check(id: str, answer: Any = MISSING) -> Shown:
@@ -89,7 +43,8 @@ def shown_verdict(exercise: Exercise, verdict: Verdict) -> Shown:
     "The verdict in words: the mistake first."
     if verdict.passed:
         stands_in = f"\n\n`adopt(\"{exercise.id}\")` puts your {exercise.check.name} in the library's place." if exercise.check.builds else ""
-        return Shown(f"{exercise.number} {exercise.title}: passed, {exercise.points} points", exercise.afterwards + stands_in, passed=True)
+        return Shown(f"{exercise.number} {exercise.title}: passed, {exercise.points} points", f"{sum_in_words(standing())}.\n\n{exercise.afterwards}{stands_in}",
+                     passed=True, next_after=exercise.id)
     return Shown(f"{exercise.number} {exercise.title}: {verdict.headline}", "", verdict.details, hint_for=exercise.id)
 
 
@@ -98,8 +53,12 @@ def hint(id: str) -> Shown:
 
     Raises: CourseError if no exercise has that id."""
     exercise = find_one(id)
-    number = next_hint(exercise.id, len(exercise.hints))
-    rest = f'That was the last. `solution("{id}")` shows the answer.' if number == len(exercise.hints) else ""
+    return hint_note(exercise, next_hint(exercise.id, len(exercise.hints)))
+
+
+def hint_note(exercise: Exercise, number: int) -> Shown:  # number: from 1
+    "One of the three hints."
+    rest = f'That was the last. `solution("{exercise.id}")` shows the answer.' if number == len(exercise.hints) else ""
     return Shown(f"{exercise.number}, hint {number} of {len(exercise.hints)}", exercise.hints[number - 1] + ("\n\n" + rest if rest else ""))
 
 
@@ -134,17 +93,4 @@ def adopt(answer: Any) -> Shown:
 
 def progress() -> Shown:
     "All exercises: which are done, with how many attempts and hints, and the points so far."
-    return Shown("Your progress", "", "\n".join(progress_lines(exercises())))
-
-
-def progress_lines(known: list[Exercise]) -> list[str]:
-    "One line an exercise, and the sum."
-    entries, lines, points = read_progress(), [], 0
-    width = max((len(exercise.id) for exercise in known), default=0)
-    for exercise in known:
-        entry = entries.get(exercise.id)
-        state = "-" if not entry else "passed" if entry["passed"] else "tried" if entry["attempts"] else "looked at"
-        points += exercise.points if state == "passed" else 0
-        facts = [f"{entry['attempts']} attempts", f"{entry['hints']} hints"] + ["solution seen"] * entry["solution_seen"] if entry else []
-        lines.append(f"{exercise.number:>5}  {exercise.id:{width}}  {exercise.kind:7}  {state:9}  {', '.join(facts)}".rstrip())
-    return [*lines, f"{points} of {sum(exercise.points for exercise in known)} points"]
+    return Shown("Your progress", "", "\n".join(progress_lines(standing())))

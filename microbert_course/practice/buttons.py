@@ -1,0 +1,102 @@
+"""Buttons under a note: the ladder of hints, the next exercise, the board's controls. Each does what a function of `notebook` or `places` does.
+
+Where ipywidgets is missing there are none, and the functions are what one calls."""
+
+from collections.abc import Callable
+
+from microbert_course.errors import CourseError
+from microbert_course.practice.exercises import exercises, find_one
+from microbert_course.practice.notes import Shown
+from microbert_course.practice.record import NOTHING, read_progress
+
+SMALL = {"width": "auto", "align_self": "flex-start"}
+"""The layout of a button that is as wide as its words."""
+
+
+def say(place, make: Callable[[], Shown]) -> bool:  # place: an Output widget; whether it went well
+    "Add a note below the ones that are there; a mistake is a note as well, since nobody would see it raised."
+    try:
+        note, went_well = make(), True
+    except CourseError as error:
+        note, went_well = Shown("That did not work", str(error)), False
+    place.outputs += ({"output_type": "display_data", "data": note.bundle(), "metadata": {}},)
+    return went_well
+
+
+def hint_ladder(id: str):  # a box; None where there are no widgets
+    "The hints taken so far, and a button for the next rung: hint 1, 2, 3, then the solution."
+    try:
+        from ipywidgets import Button, Output, VBox
+    except ImportError:
+        return None
+    from microbert_course.practice import notebook
+
+    exercise = find_one(id)
+    taken = read_progress().get(id, NOTHING)["hints"]
+    place, button = Output(), Button(layout=SMALL)
+    for number in range(1, taken + 1):
+        say(place, lambda number=number: notebook.hint_note(exercise, number))
+
+    def rung() -> None:
+        left = len(exercise.hints) - len(place.outputs)
+        button.description = f"Hint {len(exercise.hints) - left + 1} of {len(exercise.hints)}" if left > 0 else "Show a solution"
+        button.tooltip = f"{button.description}, for exercise {exercise.number}"
+
+    def climb(_) -> None:
+        is_hint = len(place.outputs) < len(exercise.hints)
+        if say(place, lambda: notebook.hint(id) if is_hint else notebook.solution(id)):
+            button.disabled = not is_hint
+            if is_hint:
+                rung()
+
+    rung()
+    button.on_click(climb)
+    return VBox([place, button])
+
+
+def next_button(after: str):  # a box; None where there are no widgets
+    "A button that shows the next exercise, with a link to it."
+    try:
+        from ipywidgets import Button, Output, VBox
+    except ImportError:
+        return None
+    from microbert_course.practice.places import next_exercise
+
+    place = Output()
+    button = Button(description="Next exercise", tooltip="the next exercise that you have not passed", layout=SMALL)
+
+    def show(_) -> None:
+        button.disabled = say(place, lambda: next_exercise(after))
+
+    button.on_click(show)
+    return VBox([button, place])
+
+
+def board_controls(picture: Callable[[], str], lesson: str):  # the board as HTML, drawn anew after each button; the lesson chosen at first
+    "The board with a list of lessons and the buttons start, reset and next; None where there are no widgets."
+    try:
+        from ipywidgets import HTML, Button, Dropdown, HBox, Layout, Output, VBox
+    except ImportError:
+        return None
+    from microbert_course.practice import places
+
+    board, said = HTML(picture()), Output()
+    lessons = list(dict.fromkeys(exercise.lesson for exercise in exercises()))
+    choice = Dropdown(options=[(name.replace("_", " "), name) for name in lessons], value=lesson, description="Lesson", layout=Layout(width="260px"))
+    doings = {"Start": ("copy this lesson's exercises into your work folder", lambda: places.start(choice.value)),
+              "Begin anew": ("a fresh copy; the old one is kept under another name", lambda: places.reset(choice.value)),
+              "Next exercise": ("the next exercise that you have not passed", places.next_exercise)}
+
+    def button(name: str, tooltip: str, make: Callable[[], Shown]):
+        made = Button(description=name, tooltip=tooltip, layout=SMALL)
+
+        def press(_) -> None:
+            said.outputs = ()
+            say(said, make)
+            board.value = picture()
+
+        made.on_click(press)
+        return made
+
+    row = HBox([choice, *(button(name, *doing) for name, doing in doings.items())], layout=Layout(flex_flow="row wrap"))
+    return VBox([row, said, board])
