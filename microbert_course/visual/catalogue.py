@@ -87,10 +87,10 @@ ALL = (
     Explorable(
         "loss_scale_crash", "The loss scale, and its crashes", "How does a loss scale find the height at which fp16 loses little and nothing overflows?", "10",
         {"scaler": "LossScaler, or yours"},
-        (Control("init_power", "First scale, 2 to the", "whole", 10, 0, 32),
-         Control("growth_interval", "Good updates to grow", "steps", 5, choices=(2, 5, 10, 20, 50, 2000)),
-         Control("gradient_power", "Gradients about 2 to the", "whole", -22, -28, 4),
-         Control("spike_power", "Spikes, 2 to the", "whole", 4, 0, 12)),
+        (Control("init_power", "First scale, 2 to the", "whole", 0, 0, 32),
+         Control("growth_interval", "Good updates to grow", "steps", 2, choices=(2, 5, 10, 20, 50, 2000)),
+         Control("gradient_power", "Gradients about 2 to the", "whole", -27, -30, 4),
+         Control("spike_power", "Spikes, times 2 to the", "whole", 4, 0, 12)),
         steps.make_crash, steps.draw_loss_scale_crash, steps.tell_loss_scale_crash),
     Explorable(
         "memory_bar", "The bytes of an update", "What fills a card's memory, and what makes room?", "11",
@@ -117,7 +117,7 @@ ALL = (
         machines.make_ring, machines.draw_ring_all_reduce, machines.tell_ring_all_reduce, machines.fit_ring),
     Explorable(
         "mask_painter", "Paint a mask", "Who may look at whom, and what becomes of the weights if you forbid it?", "18",
-        {"scores": "(seq, seq), before the softmax", "tokens": "seq of them"},
+        {"scores": "(seq, seq), before the softmax", "tokens": "seq of them", "past": "past_keys, or yours"},
         (Control("pattern", "Pattern", "choice", "causal", choices=scores.PATTERNS),
          Control("size", "Size of window, padding or first document", "whole", 2, 0, 6, given=(("pattern", "window"),)),
          Control("flipped", "Paint: a row looks, a column is looked at", "paint", (), high=7)),

@@ -8,6 +8,7 @@ from torch import Tensor
 from microbert_course.models.quantization import even_levels, in_blocks, nearest_codes
 from microbert_course.visual.palette import COLOURS, GREY, INK, new_figure, titled
 
+CORNER = 64  # what is shown of a large matrix
 LARGEST = 512  # rows and columns: what a singular value decomposition does in a moment
 
 
@@ -59,8 +60,8 @@ def draw_lora_rank(
     missed = left_over(values)
     figure, (whole, part, curve) = new_figure(height=2.9, columns=3, widths=(1, 1, 1.35))
     limit = float(change.abs().quantile(0.99)) if change.numel() < 10**6 else float(change.abs().max())
-    for ax, matrix, title in ((whole, change, "the change"), (part, copy if shown == "B·A" else change - copy, f"{shown}, rank {lora_rank}")):
-        ax.imshow(matrix.numpy(), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    for ax, matrix, title in ((whole, change, "the change" if max(change.shape) <= CORNER else "a corner of the change"), (part, copy if shown == "B·A" else change - copy, f"{shown}, rank {lora_rank}")):
+        ax.imshow(matrix[:CORNER, :CORNER].numpy(), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         ax.set_xticks([])
         ax.set_yticks([])
         titled(ax, title)

@@ -1,11 +1,12 @@
 "From scores to weights: why they are divided by √d, what a temperature does, and who may not be looked at."
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from microbert_course.models.attention import visible_keys
+from microbert_course.models.gpt import past_keys
 from microbert_course.visual.palette import COLOURS, GREY, INK, PALE, SHADES, new_figure, text_on, titled
 
 NUM_KEYS = 12
@@ -85,10 +86,10 @@ def tell_softmax_temperature(query, key, head_dim, divided, temperature, which) 
 
 # --- masks -----------------------------------------------------------------------------------------------------------
 
-PATTERNS = ("everybody", "causal", "window", "padding", "two documents")
+PATTERNS = ("everybody", "causal", "two documents", "window", "padding")
 
 
-def make_mask(scores=None, tokens=None) -> dict:
+def make_mask(scores=None, tokens=None, past=None) -> dict:
     "Scores of seven words, where none are given."
     if tokens is None and scores is None:
         tokens = ["[CLS]", "an", "odd", "film", "i", "loved", "it"]
@@ -99,7 +100,7 @@ def make_mask(scores=None, tokens=None) -> dict:
     if scores.shape != (len(tokens), len(tokens)) or len(tokens) > 10:
         raise ValueError(f"scores have the shape {tuple(scores.shape)} for {len(tokens)} tokens: give one square with a side for every token, "
                          f"ten at most, as scores[0, 0, :7, :7]")
-    return {"scores": scores, "tokens": tokens}
+    return {"scores": scores, "tokens": tokens, "past": past or past_keys}
 
 
 def fit_mask(live: dict, settings: dict) -> dict:
@@ -108,17 +109,17 @@ def fit_mask(live: dict, settings: dict) -> dict:
     return {"flipped": {"high": seq, "labels": tuple(live["tokens"])}, "size": {"high": max(1, seq - 1)}}
 
 
-def may_look(seq: int, pattern: str, size: int, flipped: tuple) -> Tensor:  # (seq, seq) bool, True = may be looked at
+def may_look(seq: int, past: Callable, pattern: str, size: int, flipped: tuple) -> Tensor:  # (seq, seq) bool, True = may be looked at
     "The pattern's mask, and then every painted square turned round."
-    place, nothing = torch.arange(seq), torch.zeros(1, 1, seq, 1)
+    place = torch.arange(seq)
     if pattern == "causal":
-        mask = visible_keys(nothing, nothing, None, is_causal=True).clone()
+        mask = past(None, seq, seq)[0, 0].clone()
+    elif pattern == "two documents":
+        mask = past(1 + (place >= size).long()[None], seq, seq)[0, 0].clone()
     elif pattern == "window":
         mask = (place[:, None] - place).abs() <= size
     elif pattern == "padding":
-        mask = visible_keys(nothing, nothing, (place < seq - size).long()[None])[0, 0].expand(seq, seq).clone()
-    elif pattern == "two documents":
-        mask = (place[:, None] < size) == (place < size)
+        mask = (place < seq - size).expand(seq, seq).clone()
     else:
         mask = torch.ones(seq, seq, dtype=torch.bool)
     for row, column in flipped:
@@ -134,6 +135,7 @@ def masked_weights(scores: Tensor, mask: Tensor) -> Tensor:  # (seq, seq)
 def draw_mask_painter(
     scores: Tensor,     # (seq, seq), before the softmax
     tokens: list[str],  # seq of them
+    past: Callable,     # attention_mask, num_queries, num_keys -> who may look at whom in a decoder, as `past_keys`
     pattern: str,       # one of PATTERNS
     size: int,          # of the window to either side, the padding, or the first document
     flipped: tuple,     # of (query, key): squares that were painted over
@@ -142,7 +144,7 @@ def draw_mask_painter(
     from matplotlib.patches import Rectangle
 
     seq = len(tokens)
-    mask = may_look(seq, pattern, size, flipped)
+    mask = may_look(seq, past, pattern, size, flipped)
     weights = masked_weights(scores, mask)
     figure, axes = new_figure(7.4, 1.4 + 0.3 * seq, columns=2)
     for ax, shades in zip(axes, (mask.float() * 0.25, weights), strict=True):
@@ -166,9 +168,9 @@ def draw_mask_painter(
     return figure
 
 
-def tell_mask_painter(scores, tokens, pattern, size, flipped) -> str:
+def tell_mask_painter(scores, tokens, past, pattern, size, flipped) -> str:
     "The same in words."
-    mask = may_look(len(tokens), pattern, size, flipped)
+    mask = may_look(len(tokens), past, pattern, size, flipped)
     weights = masked_weights(scores, mask)
     alone = [token for token, row in zip(tokens, mask, strict=True) if not row.any()]
     lines = [f"{token} at {', '.join(name for name, allowed in zip(tokens, row, strict=True) if allowed) or 'nobody'}"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 
@@ -135,7 +136,7 @@ def tell_schedule_designer(schedules, kind, peak, total_steps, warmup, floor) ->
 
 # --- loss scaling ----------------------------------------------------------------------------------------------------
 
-NUM_UPDATES = 160
+NUM_UPDATES = 120
 
 
 def make_crash(scaler=None) -> dict:
@@ -143,6 +144,7 @@ def make_crash(scaler=None) -> dict:
     return {"scaler": scaler or LossScaler}
 
 
+@lru_cache(maxsize=2)  # the picture and its words ask for the same training
 def scaled_training(scaler, init_power: int, growth_interval: int, gradient_power: int, spike_power: int) -> tuple[list[float], list[bool], list[float]]:
     "The scale, whether the update was skipped, and the share of gradients that fp16 made 0, for each update of a pretended training."
     generator = torch.Generator().manual_seed(0)
@@ -153,7 +155,7 @@ def scaled_training(scaler, init_power: int, growth_interval: int, gradient_powe
     scales, skipped, lost = [], [], []
     for step in range(NUM_UPDATES):
         gradient = 2.0 ** (gradient_power + 2.5 * spread[step])
-        if step % 50 == 40:
+        if step % 40 >= 36:
             gradient = gradient * 2.0**spike_power
         scale = keeper.scale(torch.ones(())).item()
         in_half = (gradient * scale).half()
@@ -169,7 +171,7 @@ def draw_loss_scale_crash(
     init_power: int,      # the first scale is 2 to this
     growth_interval: int, # good updates before it doubles
     gradient_power: int,  # gradients are about 2 to this
-    spike_power: int,     # every fiftieth update they are 2 to this times larger
+    spike_power: int,     # in four of forty updates they are 2 to this times larger
 ):  # the Figure
     "The scale over time with its skipped updates, and the share of gradients that were lost."
     scales, skipped, lost = scaled_training(scaler, init_power, growth_interval, gradient_power, spike_power)
@@ -178,7 +180,7 @@ def draw_loss_scale_crash(
     crashed = [step for step in range(NUM_UPDATES) if skipped[step]]
     above.plot(crashed, [math.log2(scales[step]) for step in crashed], "x", color=COLOURS["red"], markersize=8, markeredgewidth=2, label="update skipped")
     above.axhline(16 - gradient_power - 6, color=GREY, linestyle="--", linewidth=1, label="above: overflow is likely")
-    above.set(xlabel="update", ylabel="scale, as a power of 2", ylim=(-2, 36))
+    above.set(xlabel="update", ylabel="scale, as a power of 2", ylim=(-2, 44))
     above.legend(fontsize=7.5, loc="lower right")
     titled(above, f"{len(crashed)} of {NUM_UPDATES} updates skipped")
     below.fill_between(range(NUM_UPDATES), lost, step="post", color=COLOURS["orange"], edgecolor=INK, hatch="..", linewidth=0.5)
