@@ -183,7 +183,7 @@ def _make(control: Control, value: Any, is_quick: bool):
     "The widget of a control, with a label that a screen reader finds."
     import ipywidgets
 
-    style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="auto", min_width="330px")
+    style, layout = {"description_width": "initial"}, ipywidgets.Layout(width=f"{270 + 6 * len(control.label)}px", max_width="100%")
     common = dict(description=control.label, value=value, style=style, layout=layout, tooltip=control.label)
     if control.kind in ("whole", "number"):
         make = ipywidgets.IntSlider if control.kind == "whole" else ipywidgets.FloatSlider
@@ -213,23 +213,28 @@ def _painting(control: Control, value: tuple):
         value = traitlets.Tuple()
 
     names = control.labels or tuple(map(str, range(control.high)))
-    small = ipywidgets.Layout(width="34px", height="26px", margin="1px", padding="0")
-    switches = {(row, column): ipywidgets.ToggleButton(value=(row, column) in value, description="✎" if (row, column) in value else "·",
-                                                       tooltip=f"{names[row]} looks at {names[column]}", layout=small)
-                for row in range(control.high) for column in range(control.high)}
-    rows = [ipywidgets.HBox([*(switches[row, column] for column in range(control.high)), ipywidgets.Label(names[row])])
-            for row in range(control.high)]
-    painting = Painting([ipywidgets.Label(control.label), *rows], value=value)
+    places = range(control.high)
+    small = dict(width="38px", height="26px", margin="1px", padding="0")
+    switches = {(row, column): ipywidgets.ToggleButton(value=(row, column) in value, icon=_mark((row, column) in value), layout=small,
+                                                       tooltip=f"{names[row]} looks at {names[column]}")  # with no text in it, this is its name
+                for row in places for column in places}
+    head = ipywidgets.HBox([ipywidgets.Label(names[column][:5], layout=small) for column in places])
+    rows = [ipywidgets.HBox([*(switches[row, column] for column in places), ipywidgets.Label(names[row])]) for row in places]
+    painting = Painting([ipywidgets.Label(control.label), head, *rows], value=value)
     painting.switches = switches
 
     def collect(_):
         for switch in switches.values():
-            switch.description = "✎" if switch.value else "·"
+            switch.icon = _mark(switch.value)
         painting.value = tuple(cell for cell, switch in switches.items() if switch.value)
 
     for switch in switches.values():
         switch.observe(collect, "value")
     return painting
+
+
+def _mark(is_on: bool) -> str:
+    return "pencil" if is_on else ""
 
 
 def _adjust(widget, control: Control, value: Any) -> None:
