@@ -64,7 +64,7 @@ def draw_router_load(
     chance.bar([place - 0.2 for place in places], share.tolist(), width=0.4, color=COLOURS["blue"], edgecolor=INK, label="share of requests")
     chance.bar([place + 0.2 for place in places], mean.tolist(), width=0.4, color=COLOURS["green"], edgecolor=INK, hatch="..", label="mean probability")
     chance.axhline(1 / num_experts, color=GREY, linestyle=":", linewidth=1.2)
-    chance.set(xlabel="expert (dotted: an equal share)")
+    chance.set(xlabel="expert (dotted: an equal share)", ylim=(0, 1.35 * float(torch.maximum(share, mean).max())))
     chance.set_xticks(places)
     chance.legend(fontsize=8)
     titled(chance, f"balance loss {float(balance_loss(pushed, experts)):.2f} (1 = even)")
@@ -126,7 +126,7 @@ def draw_grpo_group(
     left.barh(places, picked.tolist(), color=COLOURS["sky"], edgecolor=INK)
     left.axvline(float(picked.mean()), color=INK, linestyle="--", linewidth=1.2)
     left.set_yticks(places, [_short(text) for text in texts], fontsize=8)
-    left.set(xlabel="reward (dashed: the group's mean)")
+    left.set(xlabel="reward (dashed: the group's mean)", xlim=(1.05 * min(0.0, float(picked.min())), 1.05 * max(1.0, float(picked.max()))))
     for name, sign, colour, hatch in (("more likely", 1, "green", ""), ("less likely", -1, "red", "//")):
         values = [max(0.0, sign * value) * sign for value in worth.tolist()]
         right.barh(places, values, color=COLOURS[colour], hatch=hatch, edgecolor=INK, label=name)
@@ -135,7 +135,8 @@ def draw_grpo_group(
     right.axvline(0, color=INK, linewidth=0.8)
     right.set(xlabel="advantage")
     right.set_yticks([])
-    right.margins(x=0.3)
+    farthest = 1.4 * max(0.5, float(worth.abs().max()))
+    right.set_xlim(-farthest, farthest)
     for ax in (left, right):
         ax.set_ylim(group_size - 0.4, -0.6)
     titled(left, f"draw {draw}: {group_size} completions, mean {float(picked.mean()):.2f}")
