@@ -188,6 +188,12 @@ def test_a_bad_line_of_text_is_answered_in_one_sentence_and_the_next_good_one_is
     assert "<img" in picture.value and explored.settings["text"] == "a film"
 
 
+def test_a_sign_that_no_font_has_is_drawn_without_a_warning(recwarn):
+    "Type an emoji into WordPiece: the cell stays clean."
+    explore("wordpiece_splitting", text="a film 🎬").png()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_a_shorter_sentence_takes_the_chosen_token_with_it():
     "The choice of tokens follows the sentence, and what was chosen moves to the last one there is."
     explored = explore("attention_heads", text="an odd film", token=4)

@@ -8,6 +8,7 @@ import difflib
 import html
 import io
 import time
+import warnings
 from typing import Any
 
 from microbert_course.errors import CourseError
@@ -97,7 +98,9 @@ class Explored:
     def png(self) -> bytes:
         "The picture as a file."
         file = io.BytesIO()
-        self.figure().savefig(file, format="png", metadata={"Software": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a reader may type what no font has: it is drawn as a box
+            self.figure().savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
     def widget(self):  # an ipywidgets VBox

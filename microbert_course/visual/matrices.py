@@ -69,7 +69,7 @@ def draw_lora_rank(
     curve.plot(lora_rank, missed[lora_rank], "o", color=COLOURS["red"], markersize=9, markeredgecolor=INK)
     curve.annotate(f"{float(missed[lora_rank]):.0%}", (lora_rank, float(missed[lora_rank])), (7, 5), textcoords="offset points", fontsize=9)
     curve.set(xlabel="rank", ylim=(0, 1.08))
-    titled(curve, f"share missed; B and A hold {_numbers(change, lora_rank):,} numbers")
+    titled(curve, f"share missed ({_numbers(change, lora_rank):,} numbers)")
     return figure
 
 
