@@ -1,7 +1,7 @@
 # The course's commands: `make` alone lists them. They make .venv by themselves; PYTHON=python3.12 names the Python to make it from.
 # Windows, or no make: the README gives the plain Python lines behind each of them.
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test torture bands cloud-servers export exercises clean-notebooks check lint
+.PHONY: help setup course lab test test-gpu torture bands cloud-servers export exercises clean-notebooks check lint
 
 # the first of these that is new enough and has the packages' wheels; else python3, and tools/environment.py says what is wrong
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -29,6 +29,9 @@ test: setup check lint  ## everything that CI runs: the checks below, the packag
 
 torture: setup  ## the kill, resume and corruption tests whole; `make test` runs a small sample of them
 	@MICROBERT_TORTURE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 tests/test_run.py tests/test_checkpoints.py tests/test_cache.py </dev/null
+
+test-gpu: setup  ## on a machine with a GPU: parity, resume to the bit, precisions, DDP and FSDP there; writes benchmarks/results/gpu_tests.json
+	@$(BIN)/python tools/gpu_report.py
 
 bands: setup  ## run every lesson that records numbers with five seeds; tests/bands.json then holds how far they stray
 	@OMP_NUM_THREADS=1 $(BIN)/microbert lessons bands --quick

@@ -17,6 +17,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["microbert_course", "microbert_course.*"]),
+    package_data={"microbert_course.pretrained": ["*/*"]},
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),
     extras_require={"lessons": lessons, "cloud": cloud, "dev": lessons + cloud + settings["dev_requirements"].split()},

@@ -302,4 +302,4 @@ def test_make_without_a_python_says_what_to_install():
 def test_make_alone_lists_the_commands():
     answer = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
     listed = re.findall(r"^  make (\S+) +\S", answer.stdout, flags=re.MULTILINE)
-    assert listed == ["help", "setup", "course", "lab", "test", "torture", "bands", "cloud-servers", "export", "exercises", "clean-notebooks", "check", "lint"]
+    assert listed == ["help", "setup", "course", "lab", "test", "torture", "test-gpu", "bands", "cloud-servers", "export", "exercises", "clean-notebooks", "check", "lint"]

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from small_run import small_config, small_data
 
+from microbert_course.lessons.parity import measure
+from microbert_course.lessons.parity_posttraining import CASES
 from microbert_course.models.gpt import GptConfig, GptForCausalLM, generate
 from microbert_course.models.lora import LoraConfig, add_lora
 from microbert_course.models.quantization import dequantize_model, quantize_model
@@ -46,7 +48,8 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 @marked(gpu)
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.0}, {"mixed_precision": "bf16"}, {"mixed_precision": "fp16"}, {"mixed_precision": "bf16", "compile": True},
-                                     {"checkpointing": True}])
+                                     {"checkpointing": True}, {"cuda_graph": True}, {"cuda_graph": True, "gradient_accumulation_steps": 4},
+                                     {"cuda_graph": True, "mixed_precision": "bf16", "compile": True}])
 def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
     config = small_config(device="auto", num_steps=30, eval_every=10, **changes)
     whole = pretrain(config, tmp_path / "whole", data=data, progress=False)
@@ -61,6 +64,41 @@ def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
     assert again.history == whole.history
     found, expected = weights(again.folder), weights(whole.folder)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+@marked(gpu)
+@pytest.mark.parametrize("changes, tolerance", [({}, 1e-5), ({"gradient_accumulation_steps": 2}, 1e-5),
+                                                ({"mixed_precision": "bf16"}, 2e-2), ({"mixed_precision": "bf16", "compile": True}, 2e-2), ({"compile": True}, 1e-4)])
+def test_a_recorded_update_learns_what_an_unrecorded_one_does(data, tmp_path, changes, tolerance):
+    "Real rates, so that what the optimizer does is seen in the losses; rows of several lengths, so that several graphs are made."
+    settings = {"device": "auto", "num_steps": 40, "eval_every": 20, "dropout": 0.0, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128}
+    losses = {}
+    for recorded in (False, True):
+        plain = {name: value for name, value in changes.items() if name != "compile" or recorded}
+        run = pretrain(small_config(**settings, **plain, cuda_graph=recorded), tmp_path / str(recorded), data=data, progress=False)
+        losses[recorded] = [update["loss"] for update in run.history["train"]]
+    assert losses[False][-1] < losses[False][0] - 0.5
+    assert max(abs(one - other) for one, other in zip(losses[False], losses[True], strict=True)) <= tolerance
+
+
+ON_A_CPU_ALONE = {}  # pieces whose reference is in NumPy, or that have nothing to do with a device
+
+
+@marked(gpu)
+@pytest.mark.parametrize("case", [case for case in CASES if case.pieces[0] not in ON_A_CPU_ALONE], ids=lambda case: case.pieces[0])
+def test_a_piece_agrees_with_its_reference_on_a_gpu_too(case):
+    for row in measure(0, 3, [case], device="cuda"):
+        assert row.is_within(), row
+
+
+@marked(gpu)
+def test_bf16_learns_as_much_as_float32(data, tmp_path):
+    "Five seeds each: the mean of what is reached differs by less than the seeds do."
+    reached = {precision: torch.tensor([pretrain(
+        small_config(device="auto", num_steps=200, eval_every=200, mixed_precision=precision, seed=seed, hidden_size=64, num_heads=2, intermediate_size=128),
+        tmp_path / f"{precision}-{seed}", data=data, progress=False).history["validation"][-1]["loss"] for seed in range(5)]) for precision in ("no", "bf16")}
+    assert reached["no"].mean() < 1.2  # guessing by frequency alone: 2.66
+    assert (reached["bf16"].mean() - reached["no"].mean()).abs() < 2 * reached["no"].std()
 
 
 @marked(gpu)

@@ -7,6 +7,7 @@ import tyro
 
 from microbert_course.cli.answer import answer
 from microbert_course.cli.cache import Cache
+from microbert_course.cli.carried import Models
 from microbert_course.cli.data import Data
 from microbert_course.cli.doctor import Doctor
 from microbert_course.cli.evaluation import Evaluate
@@ -55,6 +56,7 @@ def parse(arguments: list[str]) -> object:  # the words after `microbert`
         | Annotated[Chat, tyro.conf.subcommand("chat")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+        | Annotated[Models, tyro.conf.subcommand("models")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     )

@@ -16,19 +16,19 @@ RELATIVE = "of the largest entry"
 
 
 class Draw:
-    "The inputs of one comparison, a pure function of its seed and number format."
+    "The inputs of one comparison, a pure function of its seed and number format, on torch's default device."
 
     def __init__(self, seed: int, dtype: str):
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator, self.device = torch.Generator("cpu").manual_seed(seed), torch.get_default_device()
         self.seed, self.dtype = seed, getattr(torch, dtype) if dtype != NO_DTYPE else torch.float64
 
     def size(self, low: int, high: int) -> int:  # low to high, both included
         "A size."
-        return int(torch.randint(low, high + 1, (1,), generator=self.generator))
+        return int(torch.randint(low, high + 1, (1,), generator=self.generator, device="cpu"))
 
     def number(self, low: float, high: float) -> float:
         "A number between two others."
-        return low + (high - low) * float(torch.rand(1, generator=self.generator, dtype=torch.float64))
+        return low + (high - low) * float(torch.rand(1, generator=self.generator, dtype=torch.float64, device="cpu"))
 
     def choice(self, options: Sequence):
         "One of several."
@@ -36,11 +36,11 @@ class Draw:
 
     def normal(self, *shape: int) -> Tensor:  # of the shape asked for
         "Normal numbers that ask for gradients; drawn in float64, so every format gets the same ones, rounded."
-        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(self.dtype).requires_grad_()
+        return normal(self.generator, shape).to(self.device, self.dtype).requires_grad_()
 
     def ids(self, low: int, high: int, *shape: int) -> Tensor:  # of the shape asked for, int64, low to high - 1
         "Whole numbers."
-        return torch.randint(low, high, shape, generator=self.generator)
+        return torch.randint(low, high, shape, generator=self.generator, device="cpu").to(self.device)
 
     def mask(self, batch: int, seq: int, with_holes: bool = False) -> Tensor:  # (batch, seq) int64, 1 = real token
         "Rows of different lengths, padded; or real tokens anywhere, the first always."
@@ -55,9 +55,14 @@ class Draw:
         module = module.to(self.dtype)
         with torch.no_grad():
             for parameter in module.parameters():
-                noise = torch.randn(parameter.shape, generator=self.generator, dtype=torch.float64)
-                parameter.copy_(parameter + 0.3 * noise.to(self.dtype))
+                noise = normal(self.generator, parameter.shape)
+                parameter.copy_(parameter + 0.3 * noise.to(self.device, self.dtype))
         return module
+
+
+def normal(generator: torch.Generator, shape: Sequence[int]) -> Tensor:  # of the shape asked for, float64, on the CPU
+    "Normal numbers, the same for every device."
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def relative(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> float:
     Raises: ValueError if shapes differ: broadcasting would hide it."""
     distance = scale = 0.0
     for our, their in zip(ours, theirs, strict=True):
-        our, their = (torch.as_tensor(tensor, dtype=torch.float64).detach() for tensor in (our, their))
+        our, their = (torch.as_tensor(tensor, dtype=torch.float64, device="cpu").detach() for tensor in (our, their))
         if our.shape != their.shape:
             raise ValueError(f"{tuple(our.shape)} is compared with {tuple(their.shape)}: the shapes must be equal")
         if not our.isfinite().all() or not their.isfinite().all():
@@ -114,7 +119,7 @@ def differences(
     leaves: Sequence[tuple[Tensor, Tensor | Sequence[Tensor]]],  # ours and theirs; several of theirs are stacked
 ) -> tuple[float, float]:
     "The difference of the results, and that of the gradients of one random weighted sum of them."
-    weights = [torch.randn(result.shape, generator=draw.generator, dtype=torch.float64).to(result.dtype) for result in theirs]
+    weights = [normal(draw.generator, result.shape).to(result) for result in theirs]
     groups = [their if isinstance(their, list | tuple) else [their] for _, their in leaves]
     ours_grads = torch.autograd.grad(list(ours), [our for our, _ in leaves], weights)
     flat = iter(torch.autograd.grad(list(theirs), [leaf for group in groups for leaf in group], weights))
@@ -126,6 +131,7 @@ def measure(
     seed: int = 0,
     draws: int = 10,  # comparisons a case and number format
     cases: Sequence[Case] | None = None,  # None = all
+    device: str = "cpu",
 ) -> list[Row]:
     "Draw and compare; a row for each case and number format."
     if cases is None:
@@ -133,7 +139,8 @@ def measure(
     rows = []
     for case in cases:
         for dtype, tolerance in case.tolerance.items():
-            found = [_compare(case, seed * 10_000 + draw, dtype) for draw in range(draws)]
+            with torch.device(device):
+                found = [_compare(case, seed * 10_000 + draw, dtype) for draw in range(draws)]
             gradients = [gradient for _, gradient in found if gradient is not None]
             rows.append(Row(case.pieces, case.reference, case.inputs, dtype, draws, max(forward for forward, _ in found),
                             max(gradients) if gradients else None, tolerance, case.unit))

@@ -80,7 +80,11 @@ def grouped_attention(
 ) -> Tensor:  # like `query`
     "Attention in which neighbouring query heads share a key head and a value head (Ainslie et al. 2023, §2.2)."
     group_size = query.size(1) // key.size(1)
-    if group_size > 1 and query.size(2) == 1:  # one query: its group takes the place of the row, and no key is copied
+    if query.size(2) == 1 and query.device.type == "cuda" and not dropout:  # fused kernels share their work out by queries, and here is one
+        scores = query.reshape(query.size(0), key.size(1), group_size, -1) * query.size(-1) ** -0.5 @ key.mT
+        scores = scores if may_look is None else scores.masked_fill(~may_look, -math.inf)
+        return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).reshape(query.shape)
+    if group_size > 1 and query.size(2) == 1:  # its group takes the place of the row, and no key is copied
         grouped = query.reshape(query.size(0), key.size(1), group_size, -1)
         return fused_attention(grouped, key, value, may_look, dropout).reshape(query.shape)
     if group_size > 1:

@@ -1,15 +1,19 @@
 """A model for a configuration, with blocks of either kind, and ready for the way it is to be trained."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 from microbert_course.models.attention import MultiHeadAttention
-from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.models.bert import Embeddings, MaskedLMHead, MicroBertForMaskedLM
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.models.transformer import TransformerBlock
-from microbert_course.training.loop import build_model, seed_for
+from microbert_course.training.loop import MaskedLMLoss, build_model, seed_for
 from microbert_course.training.memory import checkpoint_blocks
 from microbert_course.training.presets import PretrainConfig
+from microbert_course.training.settings import TrainConfig
 from microbert_course.training.speed import DocumentAttention
 
 
@@ -38,12 +42,37 @@ def make_model(
     return model
 
 
-def prepare_blocks(model: torch.nn.Module, config: PretrainConfig) -> None:
-    "Let the blocks forget their activations, or be compiled, as the configuration says."
+def make_objective(
+    kind: Callable[[torch.nn.Module], torch.nn.Module],  # puts the loss around a model, as `MaskedLMLoss`
+    config: TrainConfig,
+    model: torch.nn.Module,
+) -> torch.nn.Module:
+    "A model with its loss inside, whose blocks forget their activations, and whose parts are compiled, as the configuration says."
+    objective = kind(model)
     if config.checkpointing:
         checkpoint_blocks(model)
-    for block in blocks_of(model) if config.compile else ():
-        block.compile()
+    if config.compile:
+        compile_parts(model)
+        if isinstance(objective, MaskedLMLoss):
+            objective.score = partial(objective.score, compiled=True)
+    return objective
+
+
+def compile_parts(model: torch.nn.Module) -> None:
+    "Let torch fuse what lies between the products: in each block, and before the first and after the last; all blocks share one compilation."
+    for part in model.modules():
+        if isinstance(part, (TransformerBlock, Embeddings)):
+            part.compile()
+        elif isinstance(part, MaskedLMHead):
+            part.transform = torch.compile(part.transform)
+        elif isinstance(part, torch.nn.LayerNorm):
+            part.register_forward_hook(_as_the_products)
+
+
+def _as_the_products(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+    "What a norm computes in float32 is written down in the dtype that autocast gives the next product: half the memory traffic between fused kernels."
+    kind = output.device.type
+    return output.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else output
 
 
 def blocks_of(model: torch.nn.Module) -> list[TransformerBlock]:

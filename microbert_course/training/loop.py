@@ -110,7 +110,7 @@ class MaskedLMLoss(nn.Module):
 
     def __init__(self, model: MicroBertForMaskedLM):
         super().__init__()
-        self.model = model
+        self.model, self.score = model, linear_cross_entropy
 
     def forward(
         self,
@@ -122,7 +122,7 @@ class MaskedLMLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # scalar loss, nats summed over the hidden tokens; scalar count of right guesses
         "Read, look at the hidden places, score them against every piece, add up the surprise."
         features = self.model.features(input_ids, attention_mask, predict_at=predict_at, position_ids=position_ids)
-        return linear_cross_entropy(features, *self.model.output_table(), targets, "sum")
+        return self.score(features, *self.model.output_table(), targets, "sum")
 
 # %% ../../nbs/1_foundations/09_pretraining.ipynb #4fcfa2db
 EVALUATION_MASKING = 0.15  # BERT's share, whatever a run trains with
@@ -231,8 +231,12 @@ class Training:
         self.part_size = config.batch_size // num_parts
         optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate,
                                       betas=(config.beta1, config.beta2), fused=accelerator.device.type != "mps")
-        self.objective, self.optimizer = accelerator.prepare(objective(model), optimizer)
+        self.objective, self.optimizer = self._prepare(objective(model), optimizer)
         self.objective.train()
+
+    def _prepare(self, objective: nn.Module, optimizer: torch.optim.Optimizer):
+        "Both on the device, and shared out over the processes."
+        return self.accelerator.prepare(objective, optimizer)
 
     def batch(self, step: int) -> Batch:  # the whole batch, over all processes and micro-batches
         """What the update of this step learns from; a function of the seed and the step.
@@ -250,27 +254,45 @@ class Training:
         """Change the weights once. Where the loss or the gradient is no number, the weights and the optimizer stay as they are."""
         accelerator, batch = self.accelerator, self.batch(step)
         torch.manual_seed(seed_for(self.config.seed, "dropout", step, accelerator.process_index))
-        totals = torch.zeros(2, device=accelerator.device)  # nats, right guesses
-        for micro_step in range(self.config.gradient_accumulation_steps):
-            start = (micro_step * accelerator.num_processes + accelerator.process_index) * self.part_size
-            is_last = micro_step == self.config.gradient_accumulation_steps - 1
-            with nullcontext() if is_last else accelerator.no_sync(self.objective):
-                with accelerator.autocast():
-                    loss, num_correct = self.objective(*batch.slice(start, start + self.part_size).tensors(accelerator.device))
-                # this part's share of the mean over the whole batch; processes are averaged, and we want their sum
-                accelerator.backward(loss * (accelerator.num_processes / batch.num_predicted))
-            totals += torch.stack([loss.detach(), num_correct])
+        parts = [batch.slice(start, start + self.part_size) for start in range(
+            accelerator.process_index * self.part_size, self.config.batch_size, accelerator.num_processes * self.part_size)]
+        totals = self.derive(parts, batch.num_predicted)
         if accelerator.num_processes > 1:
             totals = accelerator.reduce(totals)
         learning_rate = learning_rate_at(step, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        grad_norm = accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_grad_norm)
-        is_finite = totals[0].isfinite() & grad_norm.isfinite()
-        self._step(is_finite)
-        self.optimizer.zero_grad()
+        grad_norm, is_finite = self.apply(learning_rate, totals[0])
         return {"step": step, "loss": totals[0] / batch.num_predicted, "accuracy": totals[1] / batch.num_predicted,
                 "grad_norm": grad_norm, "is_finite": is_finite, "learning_rate": learning_rate, "tokens": batch.num_tokens}
+
+    def derive(
+        self,
+        parts: list[Batch],  # this process's micro-batches
+        num_predicted: int,  # in the whole batch
+    ) -> Tensor:  # (2,) nats and right guesses of these parts, on the device
+        "Add the gradient of the mean over the whole batch to what the parameters have."
+        accelerator, totals = self.accelerator, torch.zeros(2, device=self.accelerator.device)
+        for part in parts:
+            with nullcontext() if part is parts[-1] else accelerator.no_sync(self.objective):
+                with accelerator.autocast():
+                    loss, num_correct = self.objective(*part.tensors(accelerator.device))
+                # this part's share of the mean over the whole batch; processes are averaged, and we want their sum
+                accelerator.backward(loss * (accelerator.num_processes / num_predicted))
+            totals += torch.stack([loss.detach(), num_correct])
+        return totals
+
+    def apply(
+        self,
+        learning_rate: float,
+        loss: Tensor,  # scalar, of the whole batch
+    ) -> tuple[Tensor, Tensor]:  # scalar norm of the gradient before clipping; scalar bool, whether it and the loss are numbers
+        "Clip the gradient, let the optimizer take its step if there is anything to take it by, and forget the gradient."
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        grad_norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_grad_norm)
+        is_finite = loss.isfinite() & grad_norm.isfinite()
+        self._step(is_finite)
+        self.optimizer.zero_grad()
+        return grad_norm, is_finite
 
     def _step(self, is_finite: Tensor) -> None:
         "The optimizer's step, unless a scaler finds it unsafe or the numbers are not finite."

@@ -7,6 +7,8 @@ __all__ = ['corrupt', 'mask_tokens', 'check_ids', 'mask_exactly', 'mask_whole_wo
            'check_shapes', 'linear_cross_entropy', 'unigram_log_probs', 'repeating_loss']
 
 # %% ../../nbs/1_foundations/06_masking.ipynb #b429cd43
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -190,35 +192,51 @@ def check_shapes(
 _SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}  # what a core's cache holds; what keeps a GPU busy
 
 
+def _soften(scores: Tensor, bias: Tensor, truth: Tensor, is_counted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    "Of scores (rows, vocab) that have no bias yet: nats, right guesses, the bias's share of the gradient, exponentials, and 1 over their sums (rows, 1)."
+    numbers = scores.to(is_counted.dtype).add_(bias)
+    true_score, highest = numbers.gather(1, truth[:, None]), numbers.amax(1, keepdim=True)
+    numbers.sub_(highest).exp_()
+    sums = numbers.sum(1, keepdim=True)
+    nats = ((sums.log() + highest - true_score)[:, 0] * is_counted).sum()
+    num_correct = ((true_score == highest)[:, 0] * is_counted).sum()
+    share = is_counted[:, None] / sums                                                     # softmax = exps · share
+    return nats, num_correct, numbers.T.mv(share[:, 0]), numbers.to(scores.dtype), share
+
+
+@lru_cache(maxsize=1)
+def _fused_soften() -> Callable:
+    return torch.compile(_soften)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     "Loss and gradients in one pass over the rows; `backward` only scales them."
 
     @staticmethod
-    def forward(ctx, hidden_states, weight, bias, targets, chunk_size, with_gradients):
-        dtype = torch.promote_types(bias.dtype, torch.float32)  # for sums; the products run in the dtype of `weight`
-        is_counted, truth = (targets != -100).to(dtype), targets.clamp(min=0)          # (rows,) each
+    def forward(ctx, hidden_states, weight, bias, targets, chunk_size, soften, of_hidden, of_table):  # which gradients are wanted
+        dtype = torch.promote_types(bias.dtype, torch.float32)  # for sums; the products run in that of `hidden_states`
+        is_counted, truth, table = (targets != -100).to(dtype), targets.clamp(min=0), weight.to(hidden_states.dtype)
         loss, num_correct = (torch.zeros((), dtype=dtype, device=weight.device) for _ in range(2))
         hidden_grad = torch.empty_like(hidden_states)
-        weight_grad, bias_grad = torch.zeros_like(weight, dtype=dtype), torch.zeros_like(bias, dtype=dtype)
+        weight_grad, bias_grad = (torch.zeros_like(table, dtype=dtype) if of_table else None for table in (weight, bias))
         for start in range(0, len(hidden_states), chunk_size):
             part = slice(start, start + chunk_size)
-            scores = F.linear(hidden_states[part], weight).to(dtype).add_(bias)            # (chunk, vocab)
-            true_score, highest = scores.gather(1, truth[part, None]), scores.amax(1, keepdim=True)
-            scores.sub_(highest).exp_()
-            sums = scores.sum(1, keepdim=True)
-            loss += ((sums.log() + highest - true_score)[:, 0] * is_counted[part]).sum()
-            num_correct += ((true_score == highest)[:, 0] * is_counted[part]).sum()
-            if with_gradients:
-                share, exps = is_counted[part, None] / sums, scores.to(weight.dtype)       # softmax = exps / sums
-                hidden_grad[part] = (exps @ weight) * share
-                scaled = (hidden_states[part] * share).to(weight.dtype)                    # (chunk, hidden)
+            nats, right, bias_part, exps, share = soften(F.linear(hidden_states[part], table), bias, truth[part], is_counted[part])
+            loss += nats
+            num_correct += right
+            if of_hidden:
+                hidden_grad[part] = (exps @ table) * share
+            if of_table:
+                scaled = (hidden_states[part] * share).to(table.dtype)                     # (chunk, hidden)
                 weight_grad += (scaled.T @ exps).T if weight.size(1) < 32 else exps.T @ scaled  # the same; narrow results are slow to write
-                bias_grad.addmv_(scores.T, share[:, 0])
-        if with_gradients:  # so far softmax; now minus one-hot
-            hidden_grad -= weight[truth] * is_counted[:, None].to(weight.dtype)
+                bias_grad += bias_part
+        if of_hidden:  # so far softmax; now minus one-hot
+            hidden_grad -= table[truth] * is_counted[:, None].to(table.dtype)
+        if of_table:
             weight_grad.index_add_(0, truth, hidden_states.to(dtype) * is_counted[:, None], alpha=-1)
             bias_grad.index_add_(0, truth, is_counted, alpha=-1)
-            ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+        ctx.of_hidden, ctx.of_table = of_hidden, of_table
+        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
         num_correct = num_correct.long()
         ctx.mark_non_differentiable(num_correct)
         return loss, num_correct
@@ -227,7 +245,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, loss_grad, _):
         hidden_grad, weight_grad, bias_grad = ctx.saved_tensors
-        return hidden_grad * loss_grad, (weight_grad * loss_grad).to(hidden_grad.dtype), bias_grad * loss_grad, None, None, None
+        of_table = (weight_grad * loss_grad, bias_grad * loss_grad) if ctx.of_table else (None, None)
+        return (hidden_grad * loss_grad if ctx.of_hidden else None), *of_table, None, None, None, None, None
+
 
 # %% ../../nbs/1_foundations/06_masking.ipynb #a18d5c35
 def linear_cross_entropy(
@@ -237,6 +257,7 @@ def linear_cross_entropy(
     targets: Tensor,  # (rows,) int64, 0 to vocab - 1; -100 = does not count
     reduction: Literal["mean", "sum"] = "mean",
     chunk_size: int | None = None,  # rows of scores that exist at a time; None = by the device
+    compiled: bool = False,  # let torch fuse what happens to the scores: less memory traffic on a GPU, after a wait
 ) -> tuple[Tensor, Tensor]:  # scalar loss in nats; scalar count of targets with the highest score
     """Cross-entropy of `hidden_states @ weight.T + bias`, and its gradients, without ever holding all the scores.
 
@@ -260,11 +281,13 @@ def linear_cross_entropy(
     if device == "cpu":  # elsewhere, asking would wait for the device
         check_ids(targets[targets != -100], vocab_size, "targets")
     if chunk_size is None:
-        chunk_size = max(128, _SCORES_AT_ONCE.get(device, 2**26) // vocab_size)
+        most = max(128, _SCORES_AT_ONCE.get(device, 2**26) // vocab_size * (4 if compiled else 1))
+        chunk_size = max(1, -(-rows // -(-rows // most))) if rows else 1  # all of one size, or nearly
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
-        loss, num_correct = _LinearCrossEntropy.apply(hidden_states.to(dtype), weight.to(dtype), bias, targets, chunk_size,
-                                                      torch.is_grad_enabled())
+        loss, num_correct = _LinearCrossEntropy.apply(hidden_states.to(dtype), weight, bias, targets, chunk_size,
+                                                      _fused_soften() if compiled else _soften, torch.is_grad_enabled() and hidden_states.requires_grad,
+                                                      torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad))
     if reduction == "sum":
         return loss, num_correct
     num_counted = (targets != -100).sum()

@@ -111,7 +111,7 @@ class RunFolder:
             tokenizer.save_pretrained(room)
             for file in sorted(Path(room).iterdir()):
                 write_whole(self.path / file.name, file.read_bytes())
-        environment = {"python": platform.python_version(), "torch": torch.__version__, "platform": platform.platform()}
+        environment = {"python": platform.python_version(), "torch": torch.__version__, "platform": f"{platform.system()} {platform.machine()}"}
         settings = {**asdict(config), "environment": environment, "about": about}
         write_whole(self.path / "training.txt", "".join(f"{name}: {value}\n" for name, value in settings.items()).encode())
         write_json(self.path / "training.json", settings)

@@ -39,6 +39,7 @@ class TrainConfig:
     attention: Literal["auto", "flash", "efficient", "math"] = "auto"  # kernel; one that cannot run here is replaced, and the log says why
     checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
     compile: bool = False  # let torch fuse the blocks: a minute more at the start, faster afterwards on a GPU
+    cuda_graph: bool = False  # on a GPU, record an update once and replay it: no waiting for Python; what cannot be recorded runs as ever
     deterministic: bool = True  # sums in the same order every time, so that a resumed run is the same to the bit; on a GPU at some cost
     device: Literal["auto", "cpu"] = "auto"  # auto takes an accelerator where there is one
     num_threads: int = 1  # CPU threads; 0 = as torch decides, which pays from a few million parameters on

@@ -1,0 +1,83 @@
+"""The models that the package carries: whole, able to do what is said of them, and made by a command that makes them again."""
+
+import shutil
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from microbert_course import pretrained
+from microbert_course.cli.main import main
+from microbert_course.errors import CourseError
+from microbert_course.files import read_json
+from microbert_course.models.gpt_folders import load_decoder
+from microbert_course.posttraining.problems import all_sums, answers_to, split_problems
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch):
+    "The carried models, in a folder that may be harmed."
+    for name in pretrained.carried_models():
+        shutil.copytree(pretrained.HERE / name, tmp_path / "pretrained" / name)
+    monkeypatch.setattr(pretrained, "HERE", tmp_path / "pretrained")
+    return tmp_path / "pretrained"
+
+
+def test_every_carried_model_is_listed_and_whole(capsys):
+    assert main(["models", "list"]) == 0 and main(["models", "verify"]) == 0
+    said = capsys.readouterr().out
+    assert all(said.count(f"{name} ") >= 2 for name in pretrained.carried_models()) and said.count("whole") == len(pretrained.carried_models())
+
+
+def test_each_is_small_and_says_from_what_it_was_made():
+    for name in pretrained.carried_models():
+        folder, about = pretrained.pretrained_folder(name), pretrained.manifest_of(name)
+        assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
+        assert about["recipe"].startswith("microbert ") and about["seconds"] > 0 and about["seed"] == read_json(folder / "training.json")["seed"]
+        assert {"config.json", "model.safetensors", "tokenizer.json", "training.json", "training.txt", "history.json", "loss.png"} <= about["files"].keys()
+
+
+@pytest.mark.parametrize("name", ["microbert-arith-sft", "microbert-arith"])
+def test_the_adder_reaches_what_its_manifest_says(name):
+    model, tokenizer = load_decoder(pretrained.pretrained_folder(name))
+    about = pretrained.manifest_of(name)
+    unseen = split_problems(all_sums(), 500, about["seed"])[1]
+    right = sum(text == problem.answer for text, problem in zip(answers_to(model, tokenizer, unseen, 3), unseen, strict=True))
+    assert right / len(unseen) == pytest.approx(about["exact"], abs=0.004)  # two sums: another processor may round otherwise
+
+
+def test_transformers_opens_it_and_adds():
+    folder = pretrained.pretrained_folder("microbert-arith")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    written = model.generate(**tokenizer("27+15=", return_tensors="pt"), max_new_tokens=3, do_sample=False)
+    assert tokenizer.decode(written[0], skip_special_tokens=True).replace(" ", "").startswith("27+15=24")  # the units first
+
+
+def test_a_changed_byte_is_found(copies, capsys):
+    path = copies / "microbert-arith" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert main(["models", "verify"]) == 1
+    said = capsys.readouterr()
+    assert "holds other bytes" in said.out and "install the package again" in said.err
+    path.write_bytes(content[:-1])
+    with pytest.raises(CourseError, match=r"microbert-arith .*damaged \(model.safetensors has"):
+        pretrained.pretrained_folder("microbert-arith")
+
+
+def test_a_recipe_makes_its_model_again_and_the_two_are_compared(copies, tmp_path, monkeypatch, capsys):
+    text = tmp_path / "texts.txt"
+    text.write_text("\n".join(f"the {number} films of the week were good and long" for number in range(60)), encoding="utf-8")
+    command = ("pretrain", "tour", "--data", str(text), "--num-steps", "4", "--warmup-steps", "1", "--eval-every", "2", "--vocab-size", "200", "--device", "cpu")
+    monkeypatch.setattr(pretrained, "RECIPES", {"small": pretrained.Recipe("a test", command, {"small": ""}, "loss")})
+    assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "run"), "--carry"]) == 0
+    assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().out
+    assert "in 4 updates\n" in said and "the same to the bit" in said and main(["models", "verify"]) == 0
+
+
+def test_an_unknown_name_gets_one_sentence(capsys):
+    assert main(["models", "reproduce", "bert"]) == 1
+    assert capsys.readouterr().err == "microbert: there is no recipe for 'bert': choose one of microbert-arith\n"
+    with pytest.raises(CourseError, match="carries no model 'bert'"):
+        pretrained.pretrained_folder("bert")
