@@ -11,7 +11,7 @@ from microbert_course.training.precision import LossScaler
 from microbert_course.visual.palette import COLOURS, GREY, INK, new_figure, titled
 
 SURFACES: dict[str, tuple[Callable, tuple[float, float], str]] = {
-    "long valley": (lambda x, y: 0.05 * x**2 + 4 * y**2, (-3.2, 1.1), "twenty times steeper across than along"),
+    "long valley": (lambda x, y: 0.05 * x**2 + 4 * y**2, (-3.2, 1.1), "eighty times steeper across"),
     "bent valley": (lambda x, y: 0.15 * (1 - x) ** 2 + 1.5 * (y - 0.5 * x**2 + 1) ** 2, (-2.6, -0.6), "its floor is a curve"),
     "saddle": (lambda x, y: 0.25 * x**2 - 0.4 * y**2 + 0.08 * y**4, (-3.0, 0.02), "flat where the path has to turn"),
 }
