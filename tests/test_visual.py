@@ -188,6 +188,14 @@ def test_a_bad_line_of_text_is_answered_in_one_sentence_and_the_next_good_one_is
     assert "<img" in picture.value and explored.settings["text"] == "a film"
 
 
+def test_wordpiece_follows_every_key_and_the_others_wait_for_enter():
+    "A picture at every key has to be a quick one; a model's answer to half a sentence helps nobody."
+    pytest.importorskip("ipywidgets")
+    texts = {name: explore(name).widget().children[0].children[0] for name in ("wordpiece_splitting", "attention_heads", "masking_sampler")}
+    assert {name: text.continuous_update for name, text in texts.items()} == {
+        "wordpiece_splitting": True, "attention_heads": False, "masking_sampler": False}
+
+
 def test_a_sign_that_no_font_has_is_drawn_without_a_warning(recwarn):
     "Type an emoji into WordPiece: the cell stays clean."
     explore("wordpiece_splitting", text="a film 🎬").png()

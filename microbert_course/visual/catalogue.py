@@ -41,7 +41,7 @@ ALL = (
     Explorable(
         "wordpiece_splitting", "WordPiece splitting", "How are your words spelled, and how does that change as more pieces are known?", "02",
         {"vocab": "piece: id, in the order in which they were learned", "encode": "wordpiece_encode, or yours"},
-        (Control("text", "Type", "text", "Unwatchable? The acting was unbelievably playful!"),
+        (Control("text", "Type", "text", "Unwatchable? The acting was unbelievably playful!", as_you_type=True),
          Control("num_pieces", "Pieces known", "steps", 160, choices=(60, 160))),
         words.make_splitting, words.draw_wordpiece_splitting, words.tell_wordpiece_splitting, words.fit_splitting),
     Explorable(

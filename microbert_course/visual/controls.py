@@ -21,6 +21,7 @@ class Control:
     step: float = 1
     choices: tuple = ()  # of "steps" and "choice"
     labels: tuple[str, ...] = ()  # what the choices, or the rows of "paint", are called; () = as they are
+    as_you_type: bool = False  # of "text": follow every key, not only Enter
     given: tuple[tuple[str, Any], ...] = ()  # other settings under which this one matters; () = it always does
 
     @property

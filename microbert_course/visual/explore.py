@@ -199,7 +199,7 @@ def _make(control: Control, value: Any, is_quick: bool):
         return ipywidgets.Checkbox(indent=False, **common)
     if control.kind == "text":
         common["layout"] = ipywidgets.Layout(width="100%", max_width="640px")
-        return ipywidgets.Text(continuous_update=is_quick, **common)
+        return ipywidgets.Text(continuous_update=control.as_you_type, **common)
     return _painting(control, value)
 
 

@@ -61,6 +61,8 @@ def draw_wordpiece_splitting(
             shown = f"{piece} ({word})" if piece == "[UNK]" else piece
             boxes.append(Piece(shown, face, below=str(vocab.get(piece, "?")), is_last=number == len(pieces) - 1))
     figure, (ax,) = new_figure(height=height_of(boxes) + 0.3)
+    figure.set_layout_engine("none")  # a sheet of boxes needs no search for a layout, and it is drawn at every key
+    ax.set_position((0.005, 0.0, 0.99, 1 - 0.28 / figure.get_figheight()))
     draw_boxes(ax, boxes)
     titled(ax, f"{len(spelled)} words, {len(boxes)} pieces, {num_pieces:,} pieces known (small: a piece's number)")
     return figure
