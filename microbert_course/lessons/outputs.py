@@ -30,9 +30,10 @@ def tidy_streams(outputs: list[dict]) -> list[dict]:
 
 
 def is_progress_bar(output: dict) -> bool:
-    "Whether an output is a bar that redraws its line, or a widget that is dead without its kernel."
+    "Whether an output is a bar that redraws its line, or a widget that is dead without its kernel and shows nothing else."
     is_bar = output["output_type"] == "stream" and output["name"] == "stderr" and "\r" in "".join(output["text"])
-    return is_bar or WIDGET in output.get("data", {})
+    data = output.get("data", {})
+    return is_bar or (WIDGET in data and "image/png" not in data)
 
 
 def save_outputs(executed: str | Path, source: str | Path, ran_on: dict | None = None) -> None:
@@ -61,7 +62,10 @@ def save_outputs(executed: str | Path, source: str | Path, ran_on: dict | None =
 
 
 def clean_output(output: dict) -> dict:
-    "One output as nbdev_clean leaves it: no execution count, no memory addresses, images without a newline at the end."
+    """One output as nbdev_clean leaves it: no execution count, no memory addresses, images without a newline at the end.
+
+    Of an explorable its picture and its words stay; its widget would be an error message without its kernel."""
+    output.get("data", {}).pop(WIDGET, None)
     if "execution_count" in output:
         output["execution_count"] = None
     if "text" in output:
