@@ -4,9 +4,11 @@ import pytest
 from browser.lab import notebook_of
 from browser.widgets import Box
 
+from microbert_course.visual.explore import explorables
+
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(240)]
 
-EXPLORABLES = pytest.importorskip("microbert_course.visual.explore", reason="no explorables here").explorables()
+EXPLORABLES = explorables()
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,13 @@ STUB = "def clean_text"
 WRONG = 'def clean_text(text: str) -> str:\n    return " ".join(re.sub(r"<[^<>]*>", " ", text).split())'
 MISTAKE = "Whatever stands between brackets goes"
 RIGHT = 'def clean_text(text: str) -> str:\n    return " ".join(re.sub(r"</?[A-Za-z][^<>]*>", " ", text).split())'
-EXPLORE = """from microbert_course.visual.explore import explore
-explore("attention_heads", model=result.model, tokenizer=result.tokenizer)"""
 
 
 def test_the_tour_runs_from_top_to_bottom_and_a_slider_changes_its_picture(lab, open_notebook):
     "With the kernel that the learner gets; the picture is of the model that was trained in the cells above. MICROBERT_FULL_TOUR=1 trains it in full."
     tour = course_root() / "nbs" / "00_tour.ipynb"
     is_full = os.environ.get("MICROBERT_FULL_TOUR") == "1"
-    copy_lesson(tour, lab.room / "nbs" / tour.name, is_full, () if "explore(" in tour.read_text(encoding="utf-8") else (EXPLORE,))
+    copy_lesson(tour, lab.room / "nbs" / tour.name, is_full)
     notebook = open_notebook(f"nbs/{tour.name}")
     notebook.run_all(limit_s=600 if is_full else 150)
     place = notebook.number_of("explore(\"attention_heads\"")

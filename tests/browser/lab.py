@@ -136,8 +136,8 @@ class Notebook:
             if (widget.context) { await widget.context.save(); await widget.context.sessionContext.shutdown() } } }""")
 
 
-def copy_lesson(source: Path, to: Path, is_full: bool = False, more_cells: tuple[str, ...] = ()) -> None:
-    "A copy of a lesson without outputs, at the quick values of its parameters cell unless it is to be full, with cells of the test's own at its end."
+def copy_lesson(source: Path, to: Path, is_full: bool = False) -> None:
+    "A copy of a lesson without outputs, at the quick values of its parameters cell unless it is to be full."
     from microbert_course.lessons.cells import read_notebook
     from microbert_course.lessons.parameters import find_parameters, quick_values
 
@@ -148,7 +148,6 @@ def copy_lesson(source: Path, to: Path, is_full: bool = False, more_cells: tuple
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
-    notebook["cells"] += [new_cell(text, f"more{number}") for number, text in enumerate(more_cells)]
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
