@@ -119,7 +119,7 @@ ALL = (
         "mask_painter", "Paint a mask", "Who may look at whom, and what becomes of the weights if you forbid it?", "18",
         {"scores": "(seq, seq), before the softmax", "tokens": "seq of them", "past": "past_keys, or yours"},
         (Control("pattern", "Pattern", "choice", "causal", choices=scores.PATTERNS),
-         Control("size", "Size of window, padding or first document", "whole", 2, 0, 6, given=(("pattern", "window"),)),
+         Control("size", "Size (window, text)", "whole", 2, 0, 6, given=(("pattern", "window"),)),
          Control("flipped", "Paint: a row looks, a column is looked at", "paint", (), high=7)),
         scores.make_mask, scores.draw_mask_painter, scores.tell_mask_painter, scores.fit_mask),
     Explorable(
