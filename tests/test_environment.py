@@ -112,7 +112,7 @@ def test_a_small_disk_is_refused_before_anything_is_written(environment, checkou
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=900 * 2**20))
     assert environment.main([]) == 1
     said = capsys.readouterr().err
-    assert one_sentence(said) and f"needs about 3.1 GB in {checkout}, where 0.9 GB are free: make room" in said
+    assert one_sentence(said) and f"needs about {environment.NEED_MB / 1000:.1f} GB in {checkout}, where 0.9 GB are free: make room" in said
     assert not (checkout / ".venv").exists()
 
 
@@ -123,8 +123,8 @@ def test_what_an_interrupted_install_left_counts_as_room(environment, checkout, 
     monkeypatch.setattr(environment, "install", lambda *arguments: None)
     (checkout / ".venv").mkdir()
     monkeypatch.setattr(environment, "size_mb", lambda folder: 1500)
-    assert environment.main([]) == 1 and "needs about 1.6 GB" in capsys.readouterr().err
-    monkeypatch.setattr(environment, "size_mb", lambda folder: 2300)
+    assert environment.main([]) == 1 and f"needs about {(environment.NEED_MB - 1500) / 1000:.1f} GB" in capsys.readouterr().err
+    monkeypatch.setattr(environment, "size_mb", lambda folder: environment.NEED_MB - 800)
     assert environment.main([]) == 0
 
 
