@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,10 +33,10 @@ from microbert_course.posttraining.grpo import grpo as grpo_task  # noqa: E402
 from microbert_course.posttraining.problems import Problem  # noqa: E402
 from microbert_course.posttraining.rewards import Term  # noqa: E402
 from microbert_course.posttraining.settings import GrpoConfig  # noqa: E402
-from microbert_course.training.build import compile_parts, make_model, make_objective  # noqa: E402
+from microbert_course.training.build import compile_parts, make_model  # noqa: E402
 from microbert_course.training.causal import CausalData  # noqa: E402
-from microbert_course.training.graphed import GraphedTraining  # noqa: E402
-from microbert_course.training.loop import MaskedLMLoss, PretrainData, Training, build_model, learning_rate_at  # noqa: E402
+from microbert_course.training.graphed import make_training  # noqa: E402
+from microbert_course.training.loop import PretrainData, Training, build_model, learning_rate_at  # noqa: E402
 from microbert_course.training.optim import parameter_groups  # noqa: E402
 from microbert_course.training.prepare import prepare_data  # noqa: E402
 from microbert_course.training.presets import PretrainConfig, preset  # noqa: E402
@@ -77,11 +76,10 @@ def forget() -> None:
     torch.cuda.reset_peak_memory_stats()
 
 
-def make_training(config: PretrainConfig, data: PretrainData) -> Training:
-    "The engine's own training, as `engine.train` makes it."
+def fresh_accelerator() -> Accelerator:
+    "One in bfloat16, whatever was there before."
     AcceleratorState._reset_state(reset_partial_state=True)
-    model = make_model(config, config.vocab_size)
-    return GraphedTraining(model, data, config, Accelerator(mixed_precision="bf16"), partial(make_objective, MaskedLMLoss, config))
+    return Accelerator(mixed_precision="bf16")
 
 
 def our_update(training: Training) -> Callable[[int], torch.Tensor]:
@@ -134,7 +132,7 @@ def mlm(num_rounds: int) -> list[dict]:
             forget()
             matmul = measured_flops(DEVICE, torch.bfloat16, 8192, seconds=0.5)
             if side == "ours":
-                training = make_training(config, data)
+                training = make_training(make_model(config, config.vocab_size), data, config, fresh_accelerator())
                 sides[side] = measured(f"{name}, {side}", our_update(training), num_rounds)
                 in_blocks = sum(p.numel() for p in training.objective.model.bert.blocks.parameters())
                 del training
@@ -162,7 +160,7 @@ def packing(num_rounds: int) -> list[dict]:
         config = preset("base", **FAST, batch_size=32, vocab_size=8_000, layout=layout, data=str(PREPARED / layout) if PREPARED else "imdb")
         data = prepare_data(config)
         config = replace(config, vocab_size=len(data.tokenizer))
-        training = make_training(config, data)
+        training = make_training(make_model(config, config.vocab_size), data, config, fresh_accelerator())
         found = measured(layout, our_update(training), num_rounds)
         real = statistics.mean(data.batch(step, config).num_tokens for step in range(COMPARED))
         rows.append({"layout": layout, "real_tokens_per_s": 1000 * real / found["step_ms"], "share_real": real / config.batch_size / config.max_seq_len,
@@ -198,8 +196,7 @@ def lora(num_rounds: int) -> list[dict]:
                 if side == "ours":
                     add_lora(model.bfloat16(), LoraConfig(16, 32.0))
                     save_adapter(model, Path(folder) / "adapter")
-                AcceleratorState._reset_state(reset_partial_state=True)
-                training = GraphedTraining(model, data, config, Accelerator(mixed_precision="bf16"), partial(make_objective, MaskedLMLoss, config))
+                training = make_training(model, data, config, fresh_accelerator())
                 found = measured(side, our_update(training), num_rounds)
                 del training, model
             else:
@@ -316,11 +313,10 @@ def grpo(num_rounds: int) -> list[dict]:
 
 def our_grpo(config: GrpoConfig, model: GptForCausalLM, tokenizer, prompts: list[str], folder: Path, num_steps: int) -> list[float]:
     "Seconds of each update by the engine's own training."
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision="bf16")
+    accelerator = fresh_accelerator()
     problems = [Problem(prompt, "") for prompt in prompts]
     task = grpo_task(model, tokenizer, problems, problems[:1], (Term("even", earned),), None, accelerator, config)
-    training = Training(task.make_model(), task.data, config, accelerator, partial(make_objective, task.objective, config))
+    training = make_training(task.make_model(), task.data, config, accelerator, task.objective)
     return [seconds_of(training.update, step, 1) for step in range(num_steps)]
 
 

@@ -36,7 +36,8 @@ from accelerate.state import AcceleratorState  # noqa: E402
 from tokenizers import Tokenizer, models  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
-from microbert_course.training.loop import PretrainData, Training, build_model  # noqa: E402
+from microbert_course.training.graphed import make_training  # noqa: E402
+from microbert_course.training.loop import PretrainData, build_model  # noqa: E402
 from microbert_course.training.presets import PretrainConfig, preset  # noqa: E402
 from microbert_course.training.state import snapshot  # noqa: E402
 
@@ -92,7 +93,7 @@ def timed(config: PretrainConfig, rows: int, accumulation: int, num_steps: int, 
     accelerator = accelerator_for("bf16", device)
     batch_size = rows * accumulation * accelerator.num_processes
     config = replace(config, batch_size=batch_size, gradient_accumulation_steps=accumulation)
-    training = Training(build_model(config, config.vocab_size), synthetic_data(config, 4 * batch_size), config, accelerator)
+    training = make_training(build_model(config, config.vocab_size), synthetic_data(config, 4 * batch_size), config, accelerator)
     for step in range(5):
         training.update(step)
     if accelerator.device.type == "cuda":
@@ -118,7 +119,7 @@ def weights_after_training(config: PretrainConfig, rows: int, precision: str, de
     accelerator = accelerator_for(precision, device)
     config = replace(config, batch_size=rows * NUM_SLICES, gradient_accumulation_steps=NUM_SLICES // accelerator.num_processes,
                      num_steps=NUM_COMPARED, warmup_steps=NUM_COMPARED // 2)
-    training = Training(build_model(config, config.vocab_size), synthetic_data(config, 4 * config.batch_size), config, accelerator)
+    training = make_training(build_model(config, config.vocab_size), synthetic_data(config, 4 * config.batch_size), config, accelerator)
     for step in range(NUM_COMPARED):
         training.update(step)
     after = {name: value.clone() for name, value in snapshot(training)["model"].items()}

@@ -1,12 +1,31 @@
-"""One token's step of a decoder as a CUDA graph: what would be a thousand small launches, each waiting for Python, is one."""
+"""Work recorded as a CUDA graph, and one token's step of a decoder as such: what would be a thousand small launches, each waiting for Python, is one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from microbert_course.models.gpt import Gpt, KeyValueCache, LayerCache
+
+
+def record(
+    work: Callable[[], Any],
+    warm_ups: int,  # runs before anything is recorded: kernels are chosen and compiled, and memory is found
+    pool: Any = None,  # memory that graphs share which run one after the other
+) -> tuple[torch.cuda.CUDAGraph, Any]:  # to be replayed; what `work` answered, overwritten by each replay
+    "What some work asks of the device, written down instead of done."
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(warm_ups):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        answer = work()
+    return graph, answer
 
 
 class FixedLayer:
@@ -47,15 +66,7 @@ class GraphedStep:
         self.places = torch.arange(room, device=first.device)
         self.tokens = torch.zeros(batch, 1, dtype=torch.long, device=first.device)
         self.layers = [FixedLayer(layer, self.place) for layer in cache.layers]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # kernels are chosen and their memory is found before anything is recorded
-            for _ in range(2):
-                self._compute()
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.last = self._compute()
+        self.graph, self.last = record(self._compute, warm_ups=2)
 
     def _compute(self) -> Tensor:  # (batch, hidden)
         may_look = self.places <= self.place                                        # (room,)

@@ -21,9 +21,8 @@ from transformers import PreTrainedTokenizerBase
 from microbert_course import __version__
 from microbert_course.errors import CourseError
 from microbert_course.files import interrupt_afterwards
-from microbert_course.training.build import make_objective
 from microbert_course.training.checkpoints import Checkpoint
-from microbert_course.training.graphed import GraphedTraining, can_be_recorded
+from microbert_course.training.graphed import make_training
 from microbert_course.training.kernels import BACKENDS, choose_kernel
 from microbert_course.training.loop import Training
 from microbert_course.training.precision import choose_precision
@@ -155,8 +154,7 @@ def train(
 ) -> RunResult:
     "The run between its begin and its end."
     model = task.make_model()
-    kind = GraphedTraining if can_be_recorded(task, config, accelerator) else Training
-    training = kind(model, task.data, config, accelerator, partial(make_objective, task.objective, config))
+    training = make_training(model, task.data, config, accelerator, task.objective)
     place = [{"num_updates": 0, "history": {**task.baseline, "train": [], "validation": [], "skipped": []}}]
     if checkpoint:
         place = [{**checkpoint.values, "num_updates": checkpoint.num_updates}]

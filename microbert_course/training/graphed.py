@@ -1,7 +1,9 @@
 """An update as two CUDA graphs, gradient and step: what would be thousands of small launches, each waiting for Python, are two."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -9,13 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from microbert_course.models.graphed import record
+from microbert_course.training.build import make_objective
 from microbert_course.training.loop import MaskedLMLoss, Training
 from microbert_course.training.settings import TrainConfig
-from microbert_course.training.task import Task
 
 SEQ_GRID = 64  # rows are padded to a multiple of it, so that few lengths need a graph of their own
 PLACES_GRID = 64  # and the places to guess at to a multiple of the batch's tokens over it
-WARM_UPS = 3  # runs before anything is recorded: kernels are chosen and compiled, and memory is found
+WARM_UPS = 3
 
 
 def pad_inputs(
@@ -44,9 +47,10 @@ class Recorded:
 
 
 class GraphedTraining(Training):
-    """`Training` on a CUDA device, recorded once for every shape of a micro-batch and replayed after that (Ansel et al. 2024 for what compiling adds to it).
+    """`Training` on a CUDA device, recorded once for every shape of a micro-batch and replayed after that.
 
-    Processes are not wrapped in DDP: the gradients lie in one tensor, which is summed between the two graphs."""
+    Nothing is wrapped in DDP: the gradients lie in one tensor, which all processes sum between the two graphs. Under bfloat16 the products read
+    16-bit copies of the weights, made once an update instead of at each use."""
 
     def __init__(self, model, data, config, accelerator, objective=MaskedLMLoss):
         super().__init__(model, data, config, accelerator, objective)
@@ -121,22 +125,14 @@ class GraphedTraining(Training):
         device = self.accelerator.device
         inputs = tuple(None if table is None else table.to(device) for table in tensors)
         before, totals, state = self.gradient.clone(), self.totals.clone(), torch.cuda.get_rng_state(device)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
-                self._derive(inputs, is_first)
-        torch.cuda.current_stream().wait_stream(side)
-        torch.cuda.empty_cache()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            self._derive(inputs, is_first)
+        graph, _ = record(partial(self._derive, inputs, is_first), WARM_UPS, self.pool)
         self.gradient.copy_(before)
         self.totals.copy_(totals)
         torch.cuda.set_rng_state(state, device)
         return Recorded(graph, inputs)
 
     def _step_once(self) -> None:
+        "Clip, step unless something is no number, and copy the new weights."
         optimizer = self.optimizer.optimizer
         self.grad_norm = torch.linalg.vector_norm(self.gradient)
         self.is_finite = self.loss.isfinite() & self.grad_norm.isfinite()
@@ -154,16 +150,9 @@ class GraphedTraining(Training):
             group["capturable"], group["lr"] = True, torch.tensor(float(group["lr"]), device=self.accelerator.device)
         before, loss = self.gradient.clone(), self.loss.clone()
         self.loss.fill_(math.inf)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._step_once()
-        torch.cuda.current_stream().wait_stream(side)
+        self.step_graph, _ = record(self._step_once, warm_ups=1)
         self.gradient.copy_(before)
         self.loss.copy_(loss)
-        self.step_graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.step_graph):
-            self._step_once()
 
 
 def halved(
@@ -174,7 +163,16 @@ def halved(
             for name, weight in module.named_parameters(recurse=False) if weight.dtype == torch.float32}
 
 
-def can_be_recorded(task: Task, config: TrainConfig, accelerator: Accelerator) -> bool:
-    "Whether a run's updates are asked for as graphs and can be: not with a scaler, shared-out weights or forgotten activations, whose course is not fixed."
-    return (config.cuda_graph and accelerator.device.type == "cuda" and accelerator.scaler is None and not accelerator.is_fsdp2
-            and not config.checkpointing and task.objective is MaskedLMLoss)
+def make_training(
+    model: nn.Module,
+    data: object,  # as `Training` takes it
+    config: TrainConfig,
+    accelerator: Accelerator,
+    objective: Callable[[nn.Module], nn.Module] = MaskedLMLoss,  # the model with its loss inside
+) -> Training:
+    """A training with the parts that the configuration asks for; with recorded updates, if they are asked for and can be.
+
+    They cannot with a scaler, shared-out weights or forgotten activations, whose course is not fixed, nor with another objective."""
+    is_recorded = (config.cuda_graph and accelerator.device.type == "cuda" and accelerator.scaler is None and not accelerator.is_fsdp2
+                   and not config.checkpointing and objective is MaskedLMLoss)
+    return (GraphedTraining if is_recorded else Training)(model, data, config, accelerator, partial(make_objective, objective, config))
