@@ -1,5 +1,6 @@
 """How long each lesson took, in the summary of a test run; all together within their limit, or the run fails."""
 
+import datetime
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ TIMES = pytest.StashKey[dict]()
 
 
 os.environ["MICROBERT_WORK"] = tempfile.mkdtemp(prefix="no-work-")  # what somebody adopted in this checkout is not tested here
+os.environ.setdefault("MICROBERT_TODAY", str(datetime.date.today().toordinal()))  # one for all processes, also at midnight
 
 
 @pytest.fixture(scope="session")

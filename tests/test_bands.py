@@ -1,6 +1,7 @@
 """The ranges of headline numbers: how they are made, and that a number outside them is refused with its sentence."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,7 @@ def test_runs_on_two_devices_are_no_band_and_a_lesson_without_numbers_has_none(t
 @pytest.mark.parametrize(("seconds", "status"), [(100, 0), (250, 1)])
 def test_lessons_that_take_too_long_together_fail_the_run(tmp_path, seconds, status):
     (tmp_path / "conftest.py").write_bytes(Path(__file__).with_name("conftest.py").read_bytes())
+    shutil.copytree(Path(__file__).with_name("browser"), tmp_path / "browser")  # whose fixtures it names
     (tmp_path / "test_planted.py").write_text("import pytest\n@pytest.mark.parametrize('lesson', ['03_a', '04_b'])\n"
                                               f"def test_lesson(lesson, record_property):\n    record_property('lesson_s', {seconds})\n")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", str(tmp_path)], cwd=tmp_path,

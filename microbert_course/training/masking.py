@@ -7,6 +7,7 @@ __all__ = ['corrupt', 'mask_tokens', 'check_ids', 'mask_exactly', 'mask_whole_wo
            'check_shapes', 'linear_cross_entropy', 'unigram_log_probs', 'repeating_loss']
 
 # %% ../../nbs/1_foundations/06_masking.ipynb #b429cd43
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
@@ -193,7 +194,7 @@ _SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}  # what a core's cache holds; wh
 
 
 def _soften(scores: Tensor, bias: Tensor, truth: Tensor, is_counted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    "Of scores (rows, vocab) that have no bias yet: nats, right guesses, the bias's share of the gradient, exponentials, and 1 over their sums (rows, 1)."
+    "Of scores (rows, vocab) that have no bias yet: nats, right guesses, the bias's share of the gradient, exponentials, in their place, and 1 over the sums of these (rows, 1)."
     numbers = scores.to(is_counted.dtype).add_(bias)
     true_score, highest = numbers.gather(1, truth[:, None]), numbers.amax(1, keepdim=True)
     numbers.sub_(highest).exp_()
@@ -201,7 +202,7 @@ def _soften(scores: Tensor, bias: Tensor, truth: Tensor, is_counted: Tensor) -> 
     nats = ((sums.log() + highest - true_score)[:, 0] * is_counted).sum()
     num_correct = ((true_score == highest)[:, 0] * is_counted).sum()
     share = is_counted[:, None] / sums                                                     # softmax = exps · share
-    return nats, num_correct, numbers.T.mv(share[:, 0]), numbers.to(scores.dtype), share
+    return nats, num_correct, numbers.T.mv(share[:, 0]), scores.copy_(numbers), share
 
 
 @lru_cache(maxsize=1)
@@ -281,8 +282,9 @@ def linear_cross_entropy(
     if device == "cpu":  # elsewhere, asking would wait for the device
         check_ids(targets[targets != -100], vocab_size, "targets")
     if chunk_size is None:
-        most = max(128, _SCORES_AT_ONCE.get(device, 2**26) // vocab_size * (4 if compiled else 1))
-        chunk_size = max(1, -(-rows // -(-rows // most))) if rows else 1  # all of one size, or nearly
+        chunk_size = max(128, _SCORES_AT_ONCE.get(device, 2**26) // vocab_size)
+        if compiled and rows:  # there is no float32 copy of them: four times as many, in chunks of one size
+            chunk_size = math.ceil(rows / math.ceil(rows / (4 * chunk_size)))
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
         loss, num_correct = _LinearCrossEntropy.apply(hidden_states.to(dtype), weight, bias, targets, chunk_size,
