@@ -96,15 +96,24 @@ def their_update(config: PretrainConfig, data: PretrainData, compiled: bool) -> 
     run = torch.compile(model) if compiled else model
     batches = {}
 
-    def update(step: int) -> torch.Tensor:
+    def loss_of(step: int) -> torch.Tensor:
         if step not in batches:
             batch = data.batch(step, config)
             batches[step] = batch.input_ids.to(DEVICE), batch.labels.to(DEVICE)
         input_ids, labels = batches[step]
+        return run(input_ids=input_ids, labels=labels).loss
+    return usual_update(loss_of, list(model.parameters()), optimizer, config)
+
+
+def usual_update(
+    loss_of: Callable[[int], torch.Tensor], weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, config: PretrainConfig,
+) -> Callable[[int], torch.Tensor]:
+    "An update as anybody writes it; its loss."
+    def update(step: int) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16):
-            loss = run(input_ids=input_ids, labels=labels).loss
+            loss = loss_of(step)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
         optimizer.step()
@@ -222,19 +231,11 @@ def peft_update(config: PretrainConfig, data: CausalData, folder: Path, compiled
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True)
     run, batches = torch.compile(model) if compiled else model, {}
 
-    def update(step: int) -> torch.Tensor:
+    def loss_of(step: int) -> torch.Tensor:
         if step not in batches:
             batches[step] = data.batch(step, config).input_ids.to(DEVICE)
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = run(input_ids=batches[step], labels=batches[step]).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-    return update
+        return run(input_ids=batches[step], labels=batches[step]).loss
+    return usual_update(loss_of, trained, optimizer, config)
 
 
 def generation(num_rounds: int) -> list[dict]:

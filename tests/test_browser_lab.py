@@ -32,10 +32,11 @@ def test_the_tour_runs_from_top_to_bottom_and_a_slider_changes_its_picture(lab, 
     before, words = box.picture(), box.words()
     box.move("head")
     notebook.wait_for(lambda: box.picture() != before and box.words() != words)
+    assert "head 1" in box.words() and "head 0" in words
     notebook.cell(place).scroll_into_view_if_needed()
     notebook.watched.shot("tour")
     loss = notebook.output(notebook.number_of("plot_history(")).locator("img")
-    notebook.wait_for(lambda: loss.evaluate("image => image.complete && image.naturalWidth > 100"))
+    assert loss.evaluate("async image => { await image.decode(); return image.naturalWidth }") > 100
 
 
 def test_an_exercise_goes_from_stub_to_green_through_a_wrong_answer_and_a_hint(lab, open_notebook):

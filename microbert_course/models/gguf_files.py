@@ -114,16 +114,20 @@ class GgufFile:
         try:
             kind = GGMLQuantizationType(tensor.kind)
             block_size, block_bytes = GGML_QUANT_SIZES[kind]
-            row_bytes = tensor.shape[-1] // block_size * block_bytes
-            num_bytes, start = math.prod(tensor.shape[:-1]) * row_bytes, self.data_start + tensor.start
-            if start + num_bytes > len(self.bytes):
-                raise CourseError(f"{self.path} is cut short: {name!r} goes to byte {start + num_bytes:,} of {len(self.bytes):,}; fetch it again")
-            stored = np.frombuffer(self.bytes, np.uint8, num_bytes, start).reshape(*tensor.shape[:-1], row_bytes)
+        except ValueError:
+            raise self._unknown(name, tensor.kind) from None
+        row_bytes = tensor.shape[-1] // block_size * block_bytes
+        num_bytes, start = math.prod(tensor.shape[:-1]) * row_bytes, self.data_start + tensor.start
+        if start + num_bytes > len(self.bytes):
+            raise CourseError(f"{self.path} is cut short: {name!r} goes to byte {start + num_bytes:,} of {len(self.bytes):,}; fetch it again")
+        stored = np.frombuffer(self.bytes, np.uint8, num_bytes, start).reshape(*tensor.shape[:-1], row_bytes)
+        try:
             return torch.from_numpy(np.array(dequantize(stored, kind))).view(tensor.shape)
-        except (NotImplementedError, ValueError) as error:
-            if isinstance(error, CourseError):
-                raise
-            raise CourseError(f"{self.path} holds {name!r} in the format {tensor.kind}, which the package gguf cannot undo: choose another file") from None
+        except NotImplementedError:  # what the package gguf says of a format that it can only write
+            raise self._unknown(name, tensor.kind) from None
+
+    def _unknown(self, name: str, kind: int) -> CourseError:
+        return CourseError(f"{self.path} holds {name!r} in the format {kind}, which the package gguf cannot undo: choose another file")
 
 
 def read_gguf(
