@@ -520,6 +520,15 @@ def test_a_gguf_head_is_what_the_package_reads(gguf_file):
     assert len(theirs.tensors) == len(ours.tensors)
 
 
+@pytest.mark.parametrize("kind", [999, 15])  # nobody's; Q8_K, which only llama.cpp computes with
+def test_a_format_that_cannot_be_undone_is_refused_with_a_sentence(gguf_file, kind):
+    file = GgufFile(gguf_file)
+    name, tensor = next(iter(file.tensors.items()))
+    file.tensors[name] = replace(tensor, kind=kind, shape=(1, 256))
+    with pytest.raises(CourseError, match=f"in the format {kind}, which the package gguf cannot undo: choose another file"):
+        file.read(name)
+
+
 def test_what_is_no_gguf_file_of_a_llama_is_refused_with_a_sentence(tmp_path):
     pytest.importorskip("gguf", reason="the package gguf reads GGUF files: pip install gguf")
     with pytest.raises(CourseError, match="none.gguf is no file"):

@@ -123,7 +123,7 @@ class GgufFile:
         stored = np.frombuffer(self.bytes, np.uint8, num_bytes, start).reshape(*tensor.shape[:-1], row_bytes)
         try:
             return torch.from_numpy(np.array(dequantize(stored, kind))).view(tensor.shape)
-        except NotImplementedError:  # what the package gguf says of a format that it can only write
+        except (NotImplementedError, ValueError):  # the package gguf cannot undo this format, or not in this shape
             raise self._unknown(name, tensor.kind) from None
 
     def _unknown(self, name: str, kind: int) -> CourseError:
