@@ -337,7 +337,8 @@ def test_a_missing_part_is_named_with_the_remedy(tmp_path, monkeypatch):
         building.build(tmp_path / "site")
 
 
-def test_a_warning_of_sphinx_is_a_fault(tmp_path):
+def test_a_warning_of_sphinx_is_a_fault_said_without_colours(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # many a CI sets it
     source = tmp_path / "pages"
     shutil.copytree(building.CONFIG, source)
     (source / "index.md").write_text("# A\n\n[dead](nowhere.md)\n", encoding="utf-8")

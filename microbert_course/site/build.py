@@ -65,7 +65,7 @@ def _add_mathjax(target: Path) -> None:
 
 def _run_sphinx(source: Path, made: Path) -> None:
     "In a process of its own: Sphinx changes much that is global. A warning is a fault."
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "2", "-d", str(made.with_name("doctrees")), str(source), str(made)]
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "--no-color", "-j", "2", "-d", str(made.with_name("doctrees")), str(source), str(made)]
     ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     said = [line.replace(str(source), "").lstrip("/\\") for line in ran.stderr.splitlines() if line.strip()]
     if ran.returncode or said:
