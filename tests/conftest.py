@@ -1,4 +1,4 @@
-"""How long each lesson took, in the summary of a test run; all together within their limit, or the run fails."""
+"""How long each lesson took, in the summary of a test run. Where MICROBERT_TIMED=1, as in CI, all together are within their limit or the run fails."""
 
 import datetime
 import os
@@ -9,7 +9,7 @@ import tempfile
 import pytest
 from browser.fixtures import browser, lab, open_notebook, watch  # noqa: F401 - fixtures of the tests in a browser
 
-ALL_LESSONS_LIMIT_S = 480  # one after another, on a quiet machine
+ALL_LESSONS_LIMIT_S = 540  # of CPU time, on the machine that CI has: another may be slower, and nothing is wrong with it
 TIMES = pytest.StashKey[dict]()
 
 
@@ -48,7 +48,7 @@ def pytest_sessionfinish(session):
         return
     reports = [report for kind in ("passed", "failed") for report in reporter.stats.get(kind, []) if getattr(report, "when", "") == "call"]
     session.config.stash[TIMES] = times = lesson_times(reports)
-    if sum(times.values()) > ALL_LESSONS_LIMIT_S and session.exitstatus == pytest.ExitCode.OK:
+    if os.environ.get("MICROBERT_TIMED") == "1" and sum(times.values()) > ALL_LESSONS_LIMIT_S and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -61,7 +61,7 @@ def pytest_terminal_summary(terminalreporter, config):
     for lesson, seconds in sorted(times.items()):
         terminalreporter.write_line(f"{seconds:6.1f}  {lesson}")
     total = sum(times.values())
-    terminalreporter.write_line(f"{total:6.1f}  together; the limit is {ALL_LESSONS_LIMIT_S}", bold=True)
-    if total > ALL_LESSONS_LIMIT_S:
+    terminalreporter.write_line(f"{total:6.1f}  together; the limit in CI is {ALL_LESSONS_LIMIT_S}", bold=True)
+    if os.environ.get("MICROBERT_TIMED") == "1" and total > ALL_LESSONS_LIMIT_S:
         terminalreporter.write_line(f"FAILED all lessons together: {total:.0f} s, the limit is {ALL_LESSONS_LIMIT_S} s: "
                                     "make the quick values of the slowest smaller", red=True)

@@ -79,10 +79,11 @@ def draw_residual_norms(
                     ax.annotate(f"{values[depth]:.2g}", (depth, values[depth]), (0, up), textcoords="offset points", ha="center", fontsize=8, color=INK)
     for ax, title in zip(axes, ("length of the stream", "length of its gradient"), strict=True):
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        ax.margins(y=0.2)
+        low, high = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if high < 100 * low else (1,)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
-        ax.margins(y=0.2)
         ax.set_xlabel("after block (0 = embeddings)")
         titled(ax, title)
     axes[0].legend(fontsize=8)

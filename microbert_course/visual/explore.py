@@ -141,7 +141,7 @@ class _Box:
         for name, widget in self.widgets.items():
             widget.add_class(f"control-{name}")
             widget.observe(lambda change, name=name: self.moved(name, change["new"]), "value")
-        row = ipywidgets.Layout(display="flex", flex_flow="row wrap", align_items="center", grid_gap="2px 18px")
+        row = ipywidgets.Layout(display="flex", flex_flow="row wrap", align_items="flex-start", grid_gap="2px 18px")
         self.whole = ipywidgets.VBox([ipywidgets.Box(list(self.widgets.values()), layout=row), self.picture])
         self.whole.add_class("microbert-explored").add_class(f"microbert-{explored.explorable.name}")
 
@@ -217,12 +217,12 @@ def _painting(control: Control, value: tuple):
 
     names = control.labels or tuple(map(str, range(control.high)))
     places = range(control.high)
-    small = dict(width="38px", height="26px", margin="1px", padding="0")
+    small, side = dict(flex="0 0 auto", width="32px", height="26px", margin="1px", padding="0"), dict(flex="0 0 auto", width="48px")
     switches = {(row, column): ipywidgets.ToggleButton(value=(row, column) in value, icon=_mark((row, column) in value), layout=small,
                                                        tooltip=f"{names[row]} looks at {names[column]}")  # with no text in it, this is its name
                 for row in places for column in places}
-    head = ipywidgets.HBox([ipywidgets.Label(names[column][:5], layout=small) for column in places])
-    rows = [ipywidgets.HBox([*(switches[row, column] for column in places), ipywidgets.Label(names[row])]) for row in places]
+    head = ipywidgets.HBox([ipywidgets.Label("", layout=side), *(ipywidgets.Label(names[column][:5], layout=small) for column in places)])
+    rows = [ipywidgets.HBox([ipywidgets.Label(names[row], layout=side), *(switches[row, column] for column in places)]) for row in places]
     painting = Painting([ipywidgets.Label(control.label), head, *rows], value=value)
     painting.switches = switches
 

@@ -206,7 +206,8 @@ def draw_packing_board(
                 ax.text(left + sizes[number] / 2, place, sizes[number], ha="center", va="center", fontsize=6.5, color=INK, bbox=dict(facecolor=PAPER, edgecolor="none", pad=0.4, alpha=0.85))
             left += sizes[number]
     ax.set(xlim=(0, max_seq_len), ylim=(len(rows) - 0.4, -0.6), xlabel="tokens (hatched: padding)", ylabel="row")
-    titled(ax, f"{method}: {len(sizes)} pieces in {len(rows)} rows, {filled:.0%} filled")
+    ax.set_yticks(range(0, len(rows), 1 + len(rows) // 10))
+    titled(ax, f"{method}: {_counted(len(sizes), 'piece')} in {_counted(len(rows), 'row')}, {filled:.0%} filled")
     return figure
 
 
@@ -214,6 +215,10 @@ def tell_packing_board(lengths, pack, method, max_seq_len, num_documents) -> str
     "The same in words."
     sizes, rows = packed_rows(lengths, pack, method, max_seq_len, num_documents)
     others = {name: len(packed_rows(lengths, pack, name, max_seq_len, num_documents)[1]) for name in METHODS}
-    return (f"{num_documents} documents, cut into {len(sizes)} pieces of at most {max_seq_len} tokens, take {len(rows)} rows {method}: "
-            f"{sum(sizes) / (len(rows) * max_seq_len):.0%} of the places hold text, and the fullest row holds {max(map(len, rows))} pieces. "
+    return (f"Given {_counted(num_documents, 'document')}, cut into {_counted(len(sizes), 'piece')} of at most {max_seq_len} tokens. {method.capitalize()}, "
+            f"{_counted(len(rows), 'row')}: {sum(sizes) / (len(rows) * max_seq_len):.0%} of the places hold text, and the fullest row holds {_counted(max(map(len, rows)), 'piece')}. "
             f"Rows by method: {', '.join(f'{name} {count}' for name, count in others.items())}.")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -77,9 +77,15 @@ def draw_adamw_paths(
 def tell_adamw_paths(optimizer, surface, learning_rate, beta1, weight_decay, num_steps) -> str:
     "The same in words."
     function = SURFACES[surface][0]
-    ends = "; ".join(f"{name} ends at ({path[-1, 0]:.2f}, {path[-1, 1]:.2f}), height {float(function(*path[-1])):.2g}, its longest step {float(path.diff(dim=0).norm(dim=1).max()):.2f}"
-                     for name, path in _paths(optimizer, surface, learning_rate, beta1, weight_decay, num_steps).items())
+    ends = "; ".join(f"{name} {_walked(path, function)}" for name, path in _paths(optimizer, surface, learning_rate, beta1, weight_decay, num_steps).items())
     return (f"On the {surface}, {num_steps} steps from {SURFACES[surface][1]}, rate {learning_rate:g}, memory {beta1:g}, decay {weight_decay:g}: {ends}.")
+
+
+def _walked(path: torch.Tensor, function: Callable) -> str:
+    finite = path.isfinite().all(dim=1)
+    if not finite.all():
+        return f"runs away, beyond every number in step {int(finite.logical_not().nonzero()[0])}"
+    return f"ends at ({path[-1, 0]:.2f}, {path[-1, 1]:.2f}), height {float(function(*path[-1])):.2g}, its longest step {float(path.diff(dim=0).norm(dim=1).max()):.2f}"
 
 
 # --- schedules -------------------------------------------------------------------------------------------------------
