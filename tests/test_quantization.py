@@ -69,6 +69,13 @@ def test_the_levels_of_nf4_are_the_published_ones_to_the_bit():
     assert torch.equal(normal_float_levels(), torch.tensor(PUBLISHED_NF4))
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_normal_float_levels_of_any_bits_rise_from_end_to_end_and_have_a_zero(bits):
+    levels = normal_float_levels(bits)
+    assert len(levels) == 2**bits == len(levels.unique()) and torch.equal(levels, levels.sort().values)
+    assert levels[0] == -1 and levels[-1] == 1 and levels[2 ** (bits - 1) - 1] == 0
+
+
 def test_even_levels_are_whole_numbers_and_have_a_zero():
     assert torch.equal(even_levels(4) * 7, torch.arange(-7.0, 8)) and len(even_levels(8)) == 255
     assert all((levels == 0).sum() == 1 and levels[0] == -1 and levels[-1] == 1 for levels in FORMATS.values())
@@ -465,7 +472,7 @@ def test_an_unknown_precision_or_number_of_bits_is_refused(tmp_path):
 def on_a_machine(monkeypatch, cuda, package, free=10**9):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 10**10))
-    monkeypatch.setattr(quantized_loading.importlib.util, "find_spec", lambda name: types.SimpleNamespace() if package else None)
+    monkeypatch.setattr(quantized_loading, "find_spec", lambda name: types.SimpleNamespace() if package else None)  # there alone: transformers looks as well
 
 
 @pytest.mark.parametrize(("cuda", "package", "text"), [

@@ -27,10 +27,13 @@ def even_levels(
     return torch.arange(-largest, largest + 1) / largest
 
 
-def normal_float_levels() -> Tensor:  # (16,) float32 from -1 to 1, 0 among them
-    "NF4: quantiles of the normal distribution, 8 above 0 and 7 below it, scaled to end at ±1 (Dettmers et al. 2023, §3; numbers as in appendix E)."
-    end = 0.9677083  # the mean of 1 - 1/32 and 1 - 1/30: half a step from the ends, whose quantiles are infinite
-    above, below = (torch.special.ndtri(torch.linspace(end, 0.5, steps)[:-1].double()) for steps in (9, 8))
+def normal_float_levels(
+    bits: int = 4,
+) -> Tensor:  # (num_levels,) float32 from -1 to 1, 0 among them; 2^bits of them
+    "NF4: quantiles of the normal distribution, 8 above 0 and 7 below it, scaled to end at ±1 (Dettmers et al. 2023, §3; numbers as in appendix E). Other bits alike."
+    half = 2 ** (bits - 1)
+    end = round(1 - (1 / (4 * half) + 1 / (4 * half - 2)) / 2, 7)  # the mean of 1 - 1/32 and 1 - 1/30: half a step from the ends, whose quantiles are infinite
+    above, below = (torch.special.ndtri(torch.linspace(end, 0.5, steps)[:-1].double()) for steps in (half + 1, half))
     levels = torch.cat([-below, torch.zeros(1), above.flip(0)]).float()
     return levels / levels[-1]
 

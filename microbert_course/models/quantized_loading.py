@@ -1,7 +1,7 @@
 """Large models in few bits through transformers' own quantiser, and what they will hold, by their configuration alone."""
 
-import importlib.util
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ def load_quantized(
         raise CourseError(f"{folder} is not a folder: give one with a model of transformers in it, nothing is downloaded")
     values = read_configuration(folder)
     needed = sum(memory_estimate(values, OF_BITS[bits]).values())
-    is_missing = {"a CUDA GPU": not torch.cuda.is_available(), "the package bitsandbytes": importlib.util.find_spec("bitsandbytes") is None}
+    is_missing = {"a CUDA GPU": not torch.cuda.is_available(), "the package bitsandbytes": find_spec("bitsandbytes") is None}
     missing = [name for name, missing in is_missing.items() if missing]
     if missing:
         raise CourseError(f"{folder} in {bits} bits would hold {shown(needed)}, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} "

@@ -5,11 +5,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from microbert_course.models.quantization import even_levels, in_blocks, nearest_codes
+from microbert_course.models.quantization import even_levels, in_blocks, nearest_codes, normal_float_levels
 from microbert_course.visual.palette import COLOURS, GREY, INK, new_figure, titled
 
 CORNER = 64  # what is shown of a large matrix
-LARGEST = 512  # rows and columns: what a singular value decomposition does in a moment
+LARGEST = 2**22  # numbers: what a singular value decomposition does in a few seconds
 
 
 def _matrix(matrix, name: str) -> Tensor:
@@ -18,7 +18,9 @@ def _matrix(matrix, name: str) -> Tensor:
         raise ValueError(f"{name} has the shape {tuple(matrix.shape)}: give (rows, columns), two or more of each")
     if not matrix.isfinite().all() or not matrix.any():
         raise ValueError(f"{name} is 0 everywhere, or has a number that is not finite: give a matrix that something was learned in")
-    return matrix[:LARGEST, :LARGEST]
+    if matrix.numel() > LARGEST:
+        raise ValueError(f"{name} has {matrix.numel():,} numbers, and what a slider moves has to be quick: give a part of at most {LARGEST:,}")
+    return matrix
 
 
 # --- rank ------------------------------------------------------------------------------------------------------------
@@ -98,18 +100,9 @@ def make_bits(weight=None) -> dict:
     return {"weight": _matrix(weight, "weight")}
 
 
-def normal_levels(bits: int) -> Tensor:  # (2^bits,) from -1 to 1, 0 among them
-    "Quantiles of the normal distribution, as NF4 has them for 4 bits (Dettmers et al. 2023, §3)."
-    half = 2 ** (bits - 1)
-    end = 1 - (1 / (4 * half) + 1 / (4 * half - 2)) / 2
-    above, below = (torch.special.ndtri(torch.linspace(end, 0.5, steps)[:-1].double()) for steps in (half + 1, half))
-    levels = torch.cat([-below, torch.zeros(1), above.flip(0)]).float()
-    return levels / levels[-1]
-
-
 def rounded(weight: Tensor, bits: int, kind: str, block_size: int) -> tuple[Tensor, Tensor]:  # levels; the weight after rounding
     "Each block over its largest absolute value, to the nearest level and back."
-    levels = even_levels(bits) if kind == "even" else normal_levels(bits)
+    levels = (even_levels if kind == "even" else normal_float_levels)(bits)
     blocks = in_blocks(weight.flatten(), min(block_size, weight.numel()))
     constants = blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
     again = levels[nearest_codes(blocks / constants, levels).long()] * constants

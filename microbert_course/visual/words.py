@@ -39,9 +39,11 @@ def fit_splitting(live: dict, settings: dict) -> dict:
 
 def split_words(vocab: Mapping[str, int], encode: Callable, text: str, num_pieces: int) -> list[tuple[str, list[str]]]:
     "Each word of the text and its pieces, spelled with the first pieces of the vocabulary."
-    words = bert_words(text)[:MAX_WORDS]
+    words = bert_words(text)
     if not words:
         raise ValueError(f"{text!r} holds no word: type a few letters")
+    if len(words) > MAX_WORDS:
+        raise ValueError(f"the text has {len(words)} words, and the picture has room for {MAX_WORDS}: shorten it")
     known = {piece: id for piece, id in vocab.items() if id < num_pieces}
     return [(word, encode(word, known)) for word in words]
 
@@ -87,7 +89,9 @@ def make_masking(tokenizer=None, mask=None) -> dict:
 
 def corrupted(tokenizer, mask: Callable, text: str, mlm_probability: float, draw: int) -> tuple[Tensor, Tensor, Tensor, dict[str, int]]:
     "The row, what became of it in this draw, its labels, and how often each fate met a chosen token in many draws."
-    ids = torch.tensor(tokenizer(text)["input_ids"][:MAX_TOKENS])                       # (seq,)
+    ids = torch.tensor(tokenizer(text)["input_ids"])                                    # (seq,)
+    if len(ids) > MAX_TOKENS:
+        raise ValueError(f"the text has {len(ids)} tokens, and the picture has room for {MAX_TOKENS}: shorten it")
     is_special = torch.isin(ids, torch.tensor([id for id in tokenizer.all_special_ids if id != tokenizer.unk_token_id]))
     if is_special.all():
         raise ValueError(f"{text!r} has no word to hide: type a few")
