@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from packaging import version
 from safetensors.torch import load_file
 from small_run import small_config, small_data
 
@@ -71,7 +73,7 @@ def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
                                                 ({"mixed_precision": "bf16"}, 2e-2), ({"mixed_precision": "bf16", "compile": True}, 2e-2), ({"compile": True}, 1e-4)])
 def test_a_recorded_update_learns_what_an_unrecorded_one_does(data, tmp_path, changes, tolerance):
     "Real rates, so that what the optimizer does is seen in the losses; rows of several lengths, so that several graphs are made."
-    settings = {"device": "auto", "num_steps": 40, "eval_every": 20, "dropout": 0.0, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128}
+    settings = {"device": "auto", "num_steps": 40, "eval_every": 20, "dropout": 0.0, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128, "learning_rate": 4e-3}
     losses = {}
     for recorded in (False, True):
         plain = {name: value for name, value in changes.items() if name != "compile" or recorded}
@@ -81,12 +83,20 @@ def test_a_recorded_update_learns_what_an_unrecorded_one_does(data, tmp_path, ch
     assert max(abs(one - other) for one, other in zip(losses[False], losses[True], strict=True)) <= tolerance
 
 
-ON_A_CPU_ALONE = {}  # pieces whose reference is in NumPy, or that have nothing to do with a device
+ON_A_CPU_ALONE = {  # pieces, by how they begin
+    "numpy_bert.": "NumPy", "data.": "ids and words", "training.masking.mask_": "batches are made on a CPU", "training.precision.": "casts by NumPy and struct",
+    "training.memory.block_activations": "counts what a CPU's kernels keep; what a GPU needs is measured in test_memory",
+    "posttraining.evaluation.": "NumPy", "posttraining.classification.confusion_matrix": "counted from a report"}
+OLD_SWITCH = version.parse(transformers.__version__) < version.parse("5.18")  # it weighs experts by their logits
 
 
 @marked(gpu)
-@pytest.mark.parametrize("case", [case for case in CASES if case.pieces[0] not in ON_A_CPU_ALONE], ids=lambda case: case.pieces[0])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.pieces[0].startswith(tuple(ON_A_CPU_ALONE))], ids=lambda case: case.pieces[0])
 def test_a_piece_agrees_with_its_reference_on_a_gpu_too(case):
+    if OLD_SWITCH and "SwitchTransformers" in case.reference:
+        pytest.skip("transformers before 5.18 weighs Switch's experts by their logits")
+    if case.pieces[0] == "posttraining.grpo.grpo_loss":
+        pytest.importorskip("trl")
     for row in measure(0, 3, [case], device="cuda"):
         assert row.is_within(), row
 
@@ -141,9 +151,9 @@ def launched(folder, config, *words, processes=2):
 
 
 @marked(multi_gpu)
-@pytest.mark.parametrize("config", ["gpu-2", "fsdp-8"])
-def test_two_gpus_are_one_large_batch_and_go_on_to_the_bit(tmp_path, config):
-    settings = ["num_steps=20", "eval_every=5", "learning_rate=0.001"]
+@pytest.mark.parametrize("config, more", [("gpu-2", []), ("gpu-2", ["cuda_graph=true", "gradient_accumulation_steps=2"]), ("fsdp-8", [])])
+def test_two_gpus_are_one_large_batch_and_go_on_to_the_bit(tmp_path, config, more):
+    settings = ["num_steps=20", "eval_every=5", "learning_rate=0.001", *more]
     assert launched(tmp_path / "one", "gpu-1", *settings, processes=1).returncode == 0
     whole = launched(tmp_path / "two", config, *settings)
     assert whole.returncode == 0, whole.stderr[-4000:]

@@ -42,6 +42,14 @@ class Draw:
         "Whole numbers."
         return torch.randint(low, high, shape, generator=self.generator, device="cpu").to(self.device)
 
+    def order(self, length: int) -> Tensor:  # (length,) int64
+        "The numbers below a length, in any order."
+        return torch.randperm(length, generator=self.generator, device="cpu").to(self.device)
+
+    def chances(self, *shape: int) -> Tensor:  # of the shape asked for, float64, 0 to 1
+        "Numbers that are as likely anywhere between 0 and 1."
+        return torch.rand(shape, generator=self.generator, dtype=torch.float64, device="cpu").to(self.device)
+
     def mask(self, batch: int, seq: int, with_holes: bool = False) -> Tensor:  # (batch, seq) int64, 1 = real token
         "Rows of different lengths, padded; or real tokens anywhere, the first always."
         if with_holes:

@@ -385,7 +385,7 @@ def masked_lm(draw: Draw) -> Result:
     ours, theirs = draw.shake(MicroBertForMaskedLM(config)), BertForMaskedLM(their_config(config)).to(draw.dtype)
     pairs = named_pairs(ours, theirs, weight_names(config))
     batch = bert_batch(draw, config)
-    asked = torch.randperm(batch["input_ids"].numel(), generator=draw.generator)[:3]
+    asked = draw.order(batch["input_ids"].numel())[:3]
     logits = theirs(**batch).logits
     return differences(draw, [ours(**batch), ours(**batch, predict_at=asked)], [logits, logits.flatten(0, 1)[asked]], pairs)
 
@@ -399,7 +399,7 @@ def masked_lm_loss(draw: Draw) -> Result:
     batch = bert_batch(draw, config)
     del batch["token_type_ids"]  # a loss for single texts
     num_tokens = batch["input_ids"].numel()
-    asked = torch.randperm(num_tokens, generator=draw.generator)[:draw.size(1, num_tokens)]
+    asked = draw.order(num_tokens)[:draw.size(1, num_tokens)]
     targets = draw.ids(0, config.vocab_size, len(asked))
     labels = torch.full((num_tokens,), -100).index_put((asked,), targets).view_as(batch["input_ids"])
     result = theirs(**batch, labels=labels)
@@ -416,9 +416,9 @@ def linear_loss(draw: Draw) -> Result:
     if is_autocast:
         leaves = [leaf.detach().float().requires_grad_() for leaf in leaves]
     targets = draw.ids(0, vocab, rows)
-    targets[1:][torch.rand(rows - 1, generator=draw.generator) < 0.5] = -100
+    targets[1:][draw.chances(rows - 1) < 0.5] = -100
     reduction, chunk_size = draw.choice(("mean", "sum")), draw.choice((None, 1, 3, 7, 64))
-    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+    with torch.autocast(draw.device.type, torch.bfloat16, enabled=is_autocast):
         ours, num_correct = linear_cross_entropy(*leaves, targets, reduction, chunk_size)
         logits = F.linear(*leaves)
         theirs = F.cross_entropy(logits, targets, reduction=reduction)
@@ -430,7 +430,7 @@ def linear_loss(draw: Draw) -> Result:
 def loss(draw: Draw) -> Result:
     rows, vocab = draw.size(1, 40), draw.size(2, 80)
     logits, targets = draw.normal(rows, vocab), draw.ids(0, vocab, rows)
-    targets[torch.rand(rows, generator=draw.generator) < 0.5] = -100
+    targets[draw.chances(rows) < 0.5] = -100
     targets[0] = 0
     kept = targets != -100
     theirs = F.cross_entropy(logits[kept].double(), targets[kept])
@@ -441,9 +441,9 @@ def loss(draw: Draw) -> Result:
 def accuracy(draw: Draw) -> Result:
     rows, vocab = draw.size(1, 40), draw.size(2, 6)
     logits, targets = draw.normal(rows, vocab).detach(), draw.ids(0, vocab, rows)
-    targets[1:][torch.rand(rows - 1, generator=draw.generator) < 0.5] = -100
-    kept = (targets != -100).numpy()
-    theirs = np.mean(logits.numpy()[kept].argmax(axis=1) == targets.numpy()[kept])
+    targets[1:][draw.chances(rows - 1) < 0.5] = -100
+    kept = (targets != -100).cpu().numpy()
+    theirs = np.mean(logits.cpu().numpy()[kept].argmax(axis=1) == targets.cpu().numpy()[kept])
     return relative([masked_accuracy(logits, targets).double()], [torch.tensor(theirs)]), None
 
 
@@ -556,7 +556,7 @@ def schedule(ours, theirs):
 
 def any_numbers(draw: Draw, lowest: int, highest: int) -> torch.Tensor:  # (200,), in the draw's dtype
     "Both signs, sizes from 2**lowest to 2**highest."
-    powers = lowest + (highest - lowest) * torch.rand(200, generator=draw.generator, dtype=torch.float64)
+    powers = lowest + (highest - lowest) * draw.chances(200)
     return (draw.normal(200).detach().double() * 2**powers).to(draw.dtype)
 
 
@@ -940,7 +940,7 @@ def operations_of_an_update(draw: Draw) -> Result:
                             intermediate_size=draw.size(32, 300), max_seq_len=draw.size(20, 80), mlm_probability=0.25)
     model = build_model(config, config.vocab_size)
     input_ids = draw.ids(0, config.vocab_size, 4, config.max_seq_len)
-    asked = torch.randperm(input_ids.numel(), generator=draw.generator)[: config.max_seq_len]
+    asked = draw.order(input_ids.numel())[: config.max_seq_len]
     with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
         MaskedLMLoss(model)(input_ids, None, asked, input_ids.flatten()[asked])[0].backward()
     in_blocks = sum(p.numel() for p in model.bert.blocks.parameters())
@@ -1244,7 +1244,7 @@ def shared_keys(draw: Draw) -> Result:
         for at, place in enumerate(range(num_keys - num_queries, num_keys)):
             own = [int(numbers[row, other]) == int(numbers[row, place]) != 0 and other <= place for other in range(num_keys)]
             seen[row, 0, at] = torch.tensor(own if any(own) else [True] * num_keys)
-    ours = grouped_attention(query, key, value, past_keys(numbers, num_queries, num_keys))
+    ours = grouped_attention(query, key, value, past_keys(numbers, num_queries, num_keys, draw.device))
     theirs = F.scaled_dot_product_attention(query, key, value, seen, enable_gqa=True)
     return differences(draw, [ours], [theirs], [(query, query), (key, key), (value, value)])
 
@@ -1334,8 +1334,8 @@ def drawn_tokens(draw: Draw) -> Result:
     expected = [penalised, TopKLogitsWarper(top_k)(seen, scores), TopPLogitsWarper(top_p)(seen, scores)]
     found = [penalise_repetition(scores, is_seen, penalty), keep_top_k(scores, top_k), keep_top_p(scores, top_p)]
     warped = TopPLogitsWarper(top_p)(seen, TopKLogitsWarper(top_k)(seen, TemperatureLogitsWarper(temperature)(seen, scores)))
-    tokens = torch.multinomial(warped.softmax(dim=-1), 1, generator=torch.Generator().manual_seed(draw.seed))[:, 0]
-    found.append(choose_token(scores, temperature, top_k, top_p, torch.Generator().manual_seed(draw.seed)))
+    tokens = torch.multinomial(warped.softmax(dim=-1), 1, generator=torch.Generator(draw.device).manual_seed(draw.seed))[:, 0]
+    found.append(choose_token(scores, temperature, top_k, top_p, torch.Generator(draw.device).manual_seed(draw.seed)))
     return unequal([tensor.tolist() for tensor in found], [tensor.tolist() for tensor in [*expected, tokens]])
 
 

@@ -113,7 +113,7 @@ def classification_loss(draw: Draw) -> Result:
     batch = bert_batch(draw, ours.config)
     del batch["token_type_ids"]  # a loss for single texts
     labels = draw.ids(0, num_labels, len(batch["input_ids"]))
-    weights = 0.1 + torch.rand(num_labels, generator=draw.generator).to(draw.dtype)
+    weights = (0.1 + draw.chances(num_labels)).to(draw.dtype)
     loss, _ = ClassificationLoss(ours, weights.float())(batch["input_ids"], batch["attention_mask"], labels)
     return differences(draw, [loss], [CrossEntropyLoss(weights, reduction="sum")(theirs(**batch).logits, labels)], pairs)
 
@@ -165,7 +165,7 @@ def rounded_evenly(draw: Draw) -> Result:
     codes = draw.ids(-steps, steps + 1, num_rows, width)
     codes[:, 0] = steps
     scale = draw.ids(1, 64, num_rows).float() / 64
-    weight = codes + 0.8 * torch.rand(codes.shape, generator=draw.generator) - 0.4
+    weight = codes + 0.8 * draw.chances(*codes.shape).float() - 0.4
     weight[:, 0] = steps
     weight = weight.clamp(-steps, steps) * scale[:, None]
     theirs = torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros(num_rows, dtype=torch.int32), 0, -steps, steps)
@@ -178,7 +178,7 @@ def nf4_by_hand(draw: Draw) -> Result:
     weight = draw.normal(num_blocks, block_size).detach().float()
     levels, largest = torch.tensor(NF4), weight.abs().amax(dim=1, keepdim=True)
     codes = ((weight / largest)[..., None] - levels).abs().argmin(dim=-1)  # (num_blocks, block_size)
-    bits = np.unpackbits(codes.flatten().numpy().astype(np.uint8)[:, None], axis=1)[:, 4:]  # the low four of each
+    bits = np.unpackbits(codes.flatten().cpu().numpy().astype(np.uint8)[:, None], axis=1)[:, 4:]  # the low four of each
     packed = torch.from_numpy(np.packbits(bits.flatten()))
     ours = PackedWeight(weight, "nf4", block_size)
     of_codes = pack_nibbles(nearest_codes((weight / largest).flatten(), FORMATS["nf4"]))
@@ -243,7 +243,7 @@ def drawn_intervals(draw: Draw) -> Result:
 
 def paired_intervals(draw: Draw) -> Result:
     labels, this = _answers(draw)
-    that = this[torch.randperm(len(this), generator=draw.generator)]
+    that = this[draw.order(len(this))]
     found = paired_bootstrap(accuracy, labels, this, that, num_resamples=200)
     differences_of = ((labels == this).double() - (labels == that).double()).numpy()
     theirs = bootstrap(lambda column: column.mean(-1), differences_of, num_resamples=200)
@@ -354,7 +354,7 @@ def answers_alone(draw: Draw) -> Result:
     parts = [[draw.ids(1, ours.config.vocab_size, draw.size(1, 9)).tolist() for _ in range(2)] for _ in range(draw.size(1, 5))]  # prompts and answers
     settings = SimpleNamespace(packing=draw.choice((True, False)), max_seq_len=draw.size(18, 40), pad=0)
     batch = SftBatch([to_example(*part) for part in parts], SimpleNamespace(batch=partial(DecoderForm.batch, settings)))
-    loss, _ = MaskedLMLoss(ours)(*batch.tensors("cpu"))
+    loss, _ = MaskedLMLoss(ours)(*batch.tensors(draw.device))
     longest = max(len(prompt) + len(answer) for prompt, answer in parts)
     rows = [(prompt + answer, [-100] * len(prompt) + answer) for prompt, answer in parts]
     ids, labels = (torch.tensor([row[part] + [filler] * (longest - len(row[part])) for row in rows]) for part, filler in ((0, 0), (1, -100)))
@@ -373,8 +373,8 @@ def answers_of_an_encoder_decoder(draw: Draw) -> Result:
     ours = EncoderDecoder(copy.deepcopy(theirs))
     parts = [[draw.ids(1, vocab_size, draw.size(1, 9)) for _ in range(2)] for _ in range(draw.size(1, 5))]
     settings = SimpleNamespace(pad=0)
-    batch = SftBatch([Pair(*(part.numpy() for part in pair)) for pair in parts], SimpleNamespace(batch=partial(EncoderDecoderForm.batch, settings)))
-    loss, _ = AnswerLoss(ours)(*batch.tensors("cpu"))
+    batch = SftBatch([Pair(*(part.cpu().numpy() for part in pair)) for pair in parts], SimpleNamespace(batch=partial(EncoderDecoderForm.batch, settings)))
+    loss, _ = AnswerLoss(ours)(*batch.tensors(draw.device))
     ids, labels = (pad_sequence([pair[side] for pair in parts], batch_first=True, padding_value=filler) for side, filler in ((0, 0), (1, -100)))
     mask = pad_sequence([torch.ones_like(pair[0]) for pair in parts], batch_first=True)
     return differences(draw, [loss / batch.num_predicted], [theirs(input_ids=ids, attention_mask=mask, labels=labels).loss],

@@ -1,6 +1,7 @@
 """Work recorded as a CUDA graph, and one token's step of a decoder as such: what would be a thousand small launches, each waiting for Python, is one."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,13 +11,19 @@ if TYPE_CHECKING:
     from microbert_course.models.gpt import Gpt, KeyValueCache, LayerCache
 
 
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    "The one for runs before a recording: torch keeps tens of megabytes for the products of each stream that ever made one."
+    return torch.cuda.Stream(device)
+
+
 def record(
     work: Callable[[], Any],
     warm_ups: int,  # runs before anything is recorded: kernels are chosen and compiled, and memory is found
     pool: Any = None,  # memory that graphs share which run one after the other
 ) -> tuple[torch.cuda.CUDAGraph, Any]:  # to be replayed; what `work` answered, overwritten by each replay
     "What some work asks of the device, written down instead of done."
-    side = torch.cuda.Stream()
+    side = _side_stream(torch.cuda.current_device())
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(warm_ups):

@@ -51,6 +51,7 @@ from microbert_course.posttraining.rewards import (
     total_reward,
 )
 from .settings import GrpoConfig
+from ..training.build import compile_parts
 from ..training.engine import RunResult, everybody_says, run_task, shared_processes
 from ..training.loop import batch_rows, seed_for
 from ..training.task import Task
@@ -259,6 +260,7 @@ class GrpoData:
     accelerator: Accelerator
     reference: GptForCausalLM | None = None  # on the device; None = there is none
     policy: GptForCausalLM | None = None  # the model that learns; `watch` sets it
+    scribe: GptForCausalLM | None = None  # the policy again, in 16 bits; see `writer`
     figures: dict[str, float] = field(default_factory=dict)  # of the newest batch
     drawn: tuple[int, GrpoBatch] | None = None  # the newest batch and the step it was drawn for
 
@@ -279,6 +281,21 @@ class GrpoData:
                               f"resume from a checkpoint at a multiple of num_iterations {config.num_iterations}")
         return self.drawn[1]
 
+    def writer(self, config: GrpoConfig) -> GptForCausalLM:
+        "The policy; on a GPU in bfloat16 a copy whose matrices have 16 bits already, or each of them would be cast for every token."
+        if self.accelerator.mixed_precision != "bf16" or self.accelerator.device.type == "cpu":
+            return self.policy
+        if self.scribe is None:
+            self.scribe = deepcopy(self.policy).requires_grad_(False)
+            for module in self.scribe.modules():
+                if isinstance(module, (nn.Linear, nn.Embedding)):
+                    module.bfloat16()
+            if config.compile:
+                compile_parts(self.scribe)
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.scribe.parameters()), list(self.policy.parameters()))
+        return self.scribe
+
     def draw(self, step: int, config: GrpoConfig) -> GrpoBatch:
         "Let the model answer, score what it says, compare within each group. Each process does so with its share of the prompts; then all know all."
         accelerator, group_size = self.accelerator, config.group_size
@@ -288,7 +305,7 @@ class GrpoData:
         mine = slice(*self.share(len(numbers)))
         chance = torch.Generator(device).manual_seed(seed_for(config.seed, "completions", step, accelerator.process_index))
         with accelerator.autocast():
-            found = generate(self.policy, prompt_ids[mine], prompt_mask[mine], config.max_new_tokens, temperature=config.temperature,
+            found = generate(self.writer(config), prompt_ids[mine], prompt_mask[mine], config.max_new_tokens, temperature=config.temperature,
                              generator=chance, num_samples=group_size)                 # every prompt is read once
         completion_ids = found[:, prompt_ids.size(1):]
         rewards, scores = everybody_says(accelerator, partial(self.score, numbers[mine], completion_ids))

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from microbert_course.models.attention import MultiHeadAttention
 from microbert_course.models.bert import Embeddings, MaskedLMHead, MicroBertForMaskedLM
@@ -15,6 +17,8 @@ from microbert_course.training.memory import checkpoint_blocks
 from microbert_course.training.presets import PretrainConfig
 from microbert_course.training.settings import TrainConfig
 from microbert_course.training.speed import DocumentAttention
+
+GRID = 64  # rows are padded to a multiple of it, and the places to guess at: few shapes need kernels or a graph of their own
 
 
 def make_model(
@@ -51,20 +55,47 @@ def make_objective(
     objective = kind(model)
     if config.checkpointing:
         checkpoint_blocks(model)
-    if config.compile:
+    if config.compile and isinstance(objective, MaskedLMLoss):
+        compile_parts(model, dynamic=False)  # else kernels depend on the shapes seen before, and a resumed run has seen others
+        objective.score = partial(objective.score, compiled=True)
+        objective.register_forward_pre_hook(lambda _, inputs: pad_inputs(inputs, model.config.max_seq_len))
+    elif config.compile:
         compile_parts(model)
-        if isinstance(objective, MaskedLMLoss):
-            objective.score = partial(objective.score, compiled=True)
     return objective
 
 
-def compile_parts(model: torch.nn.Module) -> None:
+def pad_inputs(
+    tensors: tuple[Tensor | None, ...],  # what `Batch.tensors` answers
+    max_seq_len: int,  # longest row of the model
+) -> tuple[Tensor | None, ...]:  # the same, in one of a few shapes
+    "Rows as long as a multiple of 64, or as the model reads; places to guess at in 64ths of the tokens, those added at a label of -100."
+    input_ids, mask, predict_at, targets, position_ids = tensors
+    batch, seq = input_ids.shape
+    padded = max(seq, min(max_seq_len, seq + -seq % GRID))
+    missing = -len(targets) % max(GRID, batch * padded // GRID)
+    if padded > seq:
+        mask = input_ids.new_ones(batch, seq, dtype=torch.bool) if mask is None else mask
+        predict_at = predict_at // seq * padded + predict_at % seq
+        input_ids, mask, position_ids = (None if table is None else F.pad(table, (0, padded - seq)) for table in (input_ids, mask, position_ids))
+    if missing:
+        predict_at, targets = F.pad(predict_at, (0, missing)), F.pad(targets, (0, missing), value=-100)
+    return input_ids, mask, predict_at, targets, position_ids
+
+
+def compile_parts(
+    model: torch.nn.Module,
+    dynamic: bool | None = None,  # False: kernels of their own for all shapes; None: shared ones, from the second shape on
+) -> None:
     "Let torch fuse what lies between the products: in each block, and before the first and after the last; all blocks share one compilation."
+    from torch import _inductor as inductor  # here, not above: it takes a second
+
+    faster = {"triton.mix_order_reduction": False}  # its sums of a norm's gradients end in slow ones; not all versions of torch have it
+    options = {name: value for name, value in faster.items() if name in inductor.list_options()}
     for part in model.modules():
         if isinstance(part, (TransformerBlock, Embeddings)):
-            part.compile()
+            part.compile(dynamic=dynamic, options=options)
         elif isinstance(part, MaskedLMHead):
-            part.transform = torch.compile(part.transform)
+            part.transform = torch.compile(part.transform, dynamic=dynamic, options=options)
         elif isinstance(part, torch.nn.LayerNorm):
             part.register_forward_hook(_as_the_products)
 

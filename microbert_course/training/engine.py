@@ -114,6 +114,11 @@ def repeatable(is_wanted: bool) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = usual[1]
 
 
+def uncompiled(is_wanted: bool):
+    "A block in which compiled parts run as they are written: a look meets shapes of its own, and no kernels are made for them."
+    return torch.compiler.set_stance("force_eager") if is_wanted else nullcontext()
+
+
 def first_says(accelerator: Accelerator, ask: Callable[[], object]) -> object:
     "What the first process answers, for itself; the others get its refusal, so that all end alike."
     answer, refusal = None, [None]
@@ -185,7 +190,7 @@ def train(
             is_look = done % config.eval_every == 0 or is_last
             if is_look:
                 log.flush()
-                with log.paused():
+                with log.paused(), uncompiled(config.compile):
                     model = plain_model(training, task.make_model)
                     log.evaluated(step, task.evaluate(model, accelerator))
             if is_look or (config.save_every and done % config.save_every == 0):

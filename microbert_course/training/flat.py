@@ -1,0 +1,111 @@
+"""AdamW over weights that lie end to end in one tensor: one pass over memory an update, however many weights there are."""
+
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+ALIGNED = 64  # numbers: each stretch begins at a multiple of it, so that kernels can read whole vectors
+
+
+class FlatAdamW:
+    """What a `torch.optim.AdamW` would do to the parameters of a module, and a 16-bit copy of those that products read.
+
+    The parameters, their gradients and the optimizer's memories become views of a few long tensors; the optimizer keeps the names, the settings and what a
+    checkpoint reads, and its own `step` must not be called any more."""
+
+    def __init__(
+        self,
+        module: nn.Module,  # on its device, what is learned in float32
+        optimizer: torch.optim.AdamW,  # of its parameters, new or on its way
+        cast: set[str],  # names of parameters that are read in bfloat16
+        max_grad_norm: float,
+    ):
+        named = dict(module.named_parameters())
+        device = next(iter(named.values())).device
+        decay = {weight: group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+        learned = sorted((name for name, weight in named.items() if weight.requires_grad), key=lambda name: (name in cast, decay[named[name]]))
+        places, size, first_cast = {}, 0, None
+        self.stretches = []  # (start, end, weight decay)
+        for (is_cast, weight_decay), names in groupby(learned, key=lambda name: (name in cast, decay[named[name]])):
+            start = size
+            for name in names:
+                places[name] = slice(size, size := size + named[name].numel())
+            size += -size % ALIGNED
+            self.stretches.append((start, size, weight_decay))
+            first_cast = start if is_cast and first_cast is None else first_cast
+        self.first_cast = size if first_cast is None else first_cast
+        self.weights, self.gradient, self.mean, self.square = (torch.zeros(size, device=device) for _ in range(4))
+        self.copies = torch.zeros(size - self.first_cast, device=device, dtype=torch.bfloat16)
+        self.num_steps, self.learning_rate, self.loss = torch.zeros(3, device=device).unbind()
+        self.max_grad_norm, self.settings = max_grad_norm, {name: optimizer.defaults[name] for name in ("betas", "eps")}
+        self.read = {name: weight.bfloat16() if name in cast and name not in places else weight for name, weight in named.items()}  # what forward reads, by name
+        for name, place in places.items():
+            weight, memory = named[name], optimizer.state.get(named[name])
+            flat = [tensor[place].view_as(weight) for tensor in (self.weights, self.gradient, self.mean, self.square)]
+            flat[0].copy_(weight.detach())
+            if memory:
+                self.num_steps.copy_(memory["step"])
+                flat[2].copy_(memory["exp_avg"])
+                flat[3].copy_(memory["exp_avg_sq"])
+            weight.data, weight.grad = flat[:2]
+            optimizer.state[weight] = {"step": self.num_steps, "exp_avg": flat[2], "exp_avg_sq": flat[3]}
+            if name in cast:
+                copy = self.copies[place.start - self.first_cast : place.stop - self.first_cast].view_as(weight)
+                self.read[name] = copy.copy_(weight.detach()).requires_grad_()
+        self.owners = [named[name] for name in places]  # the parameters
+        self.learned = [self.read[name] for name in places]  # what gradients are taken of, in the same order
+        self.gradients = [weight.grad for weight in self.owners]
+        self.num_whole = sum(name not in cast for name in places)  # of those, the ones that are read as they are; they come first
+        self.adamw_ = torch.compile(adamw_, dynamic=True)
+
+    def take(
+        self,
+        gradients: tuple[Tensor, ...],  # of `learned`
+        is_first: bool,  # of an update's micro-batches
+    ) -> None:
+        "Put gradients in the place of what was there, or add them to it."
+        put = torch._foreach_copy_ if is_first else torch._foreach_add_
+        for kind in (slice(self.num_whole), slice(self.num_whole, None)):  # a dtype at a time
+            if self.gradients[kind]:
+                put(self.gradients[kind], gradients[kind])
+
+    @torch.no_grad()
+    def step(self) -> tuple[Tensor, Tensor]:  # scalar norm of the gradient before clipping; scalar bool, whether it and the loss are numbers
+        "Clip, and change the weights and their copies, unless something is no number."
+        norm = torch.linalg.vector_norm(self.gradient)
+        is_finite = self.loss.isfinite() & norm.isfinite()
+        self.num_steps += is_finite
+        shrink = (norm / self.max_grad_norm).clamp(min=1.0)
+        for start, end, weight_decay in self.stretches:
+            copies = self.copies[start - self.first_cast : end - self.first_cast] if start >= self.first_cast else None
+            self.adamw_(*(tensor[start:end] for tensor in (self.weights, self.gradient, self.mean, self.square)), copies, self.num_steps, shrink,
+                        self.learning_rate, is_finite, weight_decay=weight_decay, **self.settings)
+        return norm, is_finite
+
+
+def adamw_(
+    weights: Tensor,   # (n,) float32; changed, as are all up to `copies` but the gradient
+    gradient: Tensor,  # (n,)
+    mean: Tensor,      # (n,) of the gradients so far
+    square: Tensor,    # (n,) mean of their squares
+    copies: Tensor | None,  # (n,) bfloat16, the weights again
+    num_steps: Tensor,  # scalar, this one included
+    shrink: Tensor,  # scalar by which the gradient is divided
+    learning_rate: Tensor,  # scalar
+    is_finite: Tensor,  # scalar bool; False: nothing changes
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    "One update as in lesson 8 (Loshchilov & Hutter 2019, Algorithm 2); compiled, it is a single kernel."
+    gradient = gradient / shrink
+    new_mean, new_square = mean.lerp(gradient, 1 - betas[0]), betas[1] * square + (1 - betas[1]) * gradient.square()
+    denominator = (new_square / (1 - betas[1] ** num_steps)).sqrt() + eps
+    moved = weights * (1 - learning_rate * weight_decay) - learning_rate / (1 - betas[0] ** num_steps) * new_mean / denominator
+    moved = torch.where(is_finite, moved, weights)
+    mean.copy_(torch.where(is_finite, new_mean, mean))
+    square.copy_(torch.where(is_finite, new_square, square))
+    weights.copy_(moved)
+    if copies is not None:
+        copies.copy_(moved)
