@@ -1,12 +1,13 @@
 """How pretraining scales: tokens/s, efficiency, memory and all-reduce time on 1, 2, 4 and 8 GPUs of one machine, and whether the weights are the same.
 
-    python benchmarks/scaling.py [--json PATH] [--gpus 1 2 4] [--shapes v4 base]
+    python benchmarks/scaling.py [--json PATH] [--gpus 1 2 4] [--shapes v4 base] [--recorded]
     python benchmarks/scaling.py --device cpu --gpus 1 2 --shapes tiny
 
 Each number of GPUs is one launch through the course's own files, configs/accelerate/gpu-N.yaml, and the largest once more through fsdp-8.yaml.
 The worker in this file runs the shipped `Training` in bf16 on rows of random ids without padding, always as many rows a GPU, with 1 and 4
 micro-batches an update. `batch` is what the CPU needs to deal out and mask a batch, on each process anew. The all-reduce is timed by itself,
-on a tensor of the gradient's size; in training DDP hides part of it behind the backward pass.
+on a tensor of the gradient's size; in training DDP hides part of it behind the backward pass. With `--recorded` blocks are compiled and updates
+recorded (`--compile --cuda-graph` of `microbert pretrain`); nothing is hidden then, and what was found in 16 bits travels in 16 bits.
 
 Efficiency is tokens/s over what one GPU reaches times their number. The weights after 20 updates are compared with those of one GPU: 8 micro-batches an update,
 all on one GPU or dealt out, in float32 and in bf16. `moved` is how far the updates have carried the weight that moved furthest. In bf16 Adam may carry a
@@ -150,6 +151,7 @@ def work(arguments: argparse.Namespace) -> None:
     assert accelerator.num_processes == arguments.gpus[0], f"{accelerator.num_processes} processes run, {arguments.gpus[0]} were asked for"
     for name in arguments.shapes:
         config, rows, rows_compared = SHAPES[name]
+        config = replace(config, compile=arguments.recorded, cuda_graph=arguments.recorded)
         for accumulation in (1, 4):
             found = timed(config, rows, accumulation, arguments.steps // (2 if accumulation > 1 else 1), arguments.device)
             rows_found.append({"shape": name, **found})
@@ -168,7 +170,7 @@ def launch(file: str, num_gpus: int, arguments: argparse.Namespace, folder: Path
     more = ["--num_processes", str(num_gpus)] if file in ("fsdp-8", "cpu-2proc") else []
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate" / f"{file}.yaml"), *more,
                __file__, "--worker", str(folder), "--gpus", str(num_gpus), "--shapes", *arguments.shapes, "--device", arguments.device,
-               "--steps", str(arguments.steps)]
+               "--steps", str(arguments.steps), *(["--recorded"] if arguments.recorded else [])]
     environment = {"NCCL_NVLS_ENABLE": "0", "OMP_NUM_THREADS": "4" if arguments.device == "cuda" else "1", **os.environ,
                    **({"ACCELERATE_USE_CPU": "true"} if arguments.device == "cpu" else {})}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
@@ -196,6 +198,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["v4", "base"])
     parser.add_argument("--steps", type=int, default=20, help="timed updates; half as many with 4 micro-batches")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--recorded", action="store_true", help="compile the blocks and record the updates")
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -206,7 +209,7 @@ def main() -> None:
         sys.exit("there is no CUDA device: try --device cpu --gpus 1 2 --shapes tiny")
     numbers = sorted({1, *(arguments.gpus or [n for n in (1, 2, 4, 8) if is_cpu or n <= torch.cuda.device_count()])})
     files = [("cpu" if number == 1 else "cpu-2proc") if is_cpu else f"gpu-{number}" for number in numbers]
-    launches = list(zip(files, numbers, strict=True)) + ([("fsdp-8", numbers[-1])] if not is_cpu and len(numbers) > 1 else [])
+    launches = list(zip(files, numbers, strict=True)) + ([("fsdp-8", numbers[-1])] if not is_cpu and len(numbers) > 1 and not arguments.recorded else [])
     rows, differences, device, failed = [], [], "", []
     with tempfile.TemporaryDirectory() as folder:
         for file, number in launches:
@@ -222,7 +225,7 @@ def main() -> None:
                        "step_ms": ".1f", "batch_ms": ".1f", "all_reduce_ms": ".2f", "peak_gb": ".1f"}), end="\n\n")
     print(table(differences, {"shape": "", "launch": "", "gpus": "", "precision": "", "max_difference": ".1e", "mean_difference": ".1e", "moved": ".1e"}))
     if arguments.json:
-        figures = {"device": device, "torch": torch.__version__, "elapsed_s": time.monotonic() - begun, "rows": rows, "differences": differences}
+        figures = {"device": device, "torch": torch.__version__, "recorded": arguments.recorded, "elapsed_s": time.monotonic() - begun, "rows": rows, "differences": differences}
         Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if failed:
         sys.exit(f"failed, so not in the table: {', '.join(failed)}")

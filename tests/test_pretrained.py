@@ -3,12 +3,14 @@
 import shutil
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from microbert_course import pretrained
 from microbert_course.cli.main import main
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json
+from microbert_course.models.bert import MicroBertForMaskedLM
 from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.posttraining.problems import all_sums, answers_to, split_problems
 
@@ -65,15 +67,18 @@ def test_a_changed_byte_is_found(copies, capsys):
         pretrained.pretrained_folder("microbert-arith")
 
 
-def test_a_recipe_makes_its_model_again_and_the_two_are_compared(copies, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("in_16_bits", [False, True])
+def test_a_recipe_makes_its_model_again_and_the_two_are_compared(copies, tmp_path, monkeypatch, capsys, in_16_bits):
     text = tmp_path / "texts.txt"
     text.write_text("\n".join(f"the {number} films of the week were good and long" for number in range(60)), encoding="utf-8")
     command = ("pretrain", "tour", "--data", str(text), "--num-steps", "4", "--warmup-steps", "1", "--eval-every", "2", "--vocab-size", "200", "--device", "cpu")
-    monkeypatch.setattr(pretrained, "RECIPES", {"small": pretrained.Recipe("a test", command, {"small": ""}, "loss")})
+    monkeypatch.setattr(pretrained, "RECIPES", {"small": pretrained.Recipe("a test", command, {"small": ""}, "loss", in_16_bits)})
     assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "run"), "--carry"]) == 0
     assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "again")]) == 0
     said = capsys.readouterr().out
     assert "in 4 updates\n" in said and "the same to the bit" in said and main(["models", "verify"]) == 0
+    run, carried = (MicroBertForMaskedLM.from_pretrained(folder).state_dict() for folder in (tmp_path / "run", copies / "small"))
+    assert all(carried[key].dtype == torch.float32 and torch.equal(carried[key], weight.half().float() if in_16_bits else weight) for key, weight in run.items())
 
 
 def test_an_unknown_name_gets_one_sentence(capsys):

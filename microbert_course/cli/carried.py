@@ -1,5 +1,6 @@
 """The commands for the models that the package carries."""
 
+import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,8 @@ class Reproduce:
         """Train, then print what was and what is.
 
         Raises: CourseError if there is no such recipe, or the run fails."""
-        from microbert_course.manifests import damage, sha256
-        from microbert_course.pretrained import HERE, RECIPES, carry, facts, manifest_of, recipe_of, reproduce
+        from microbert_course.manifests import damage
+        from microbert_course.pretrained import HERE, RECIPES, carried_weights, carry, facts, manifest_of, recipe_of, reproduce
 
         recipe = recipe_of(self.name)
         metric = RECIPES[recipe].metric
@@ -71,7 +72,7 @@ class Reproduce:
             line = f"{name}: {metric} {now[metric]:.4f} in {now['updates']:,} updates"
             if damage(HERE / name) is None:
                 then = manifest_of(name)
-                is_same = then["files"]["model.safetensors"]["sha256"] == sha256(run / "model.safetensors")
+                is_same = then["files"]["model.safetensors"]["sha256"] == hashlib.sha256(carried_weights(name, run)).hexdigest()
                 line += f"; carried: {then[metric]:.4f}, {'the same to the bit' if is_same else 'other weights'} ({then['device']}, torch {then['torch']})"
             print(line)
             if self.carry:

@@ -199,7 +199,7 @@ class GroupedQueryAttention(nn.Module):
         self,
         hidden_states: Tensor,  # (batch, seq, hidden)
         attention_mask: Tensor | None = None,  # (batch, keys) as in `past_keys`, or what that answers; None = all real, one document
-        position_ids: Tensor | None = None,  # (batch, seq) whole numbers; None = they go on where the cache ends
+        position_ids: Tensor | None = None,  # (batch, seq) whole numbers, or their `turns`; None = they go on where the cache ends
         cache: LayerCache | None = None,  # keys and values of earlier tokens; those of these ones are added
     ) -> Tensor:  # (batch, seq, hidden)
         "Every token gathers from its past: what the cache holds, and what stands before it here; padding gathers something without meaning."
@@ -312,12 +312,22 @@ class Gpt(nn.Module):
         if num_keys > config.max_seq_len:
             raise ValueError(f"a row of {num_keys} tokens is longer than max_seq_len {config.max_seq_len}: shorten it, or choose a larger max_seq_len")
         _check_vocabulary(input_ids, config.vocab_size)
-        hidden_states = self.word(input_ids)
+        if position_ids is None:
+            position_ids = torch.arange(num_keys - input_ids.size(1), num_keys, device=input_ids.device)[None]
+        elif position_ids.shape != input_ids.shape:
+            raise ValueError(f"position_ids has the shape {tuple(position_ids.shape)}, and (batch, seq) is {tuple(input_ids.shape)}: give one position for every token")
+        turns, hidden_states = self.turns(position_ids), self.word(input_ids)
         if attention_mask is not None:
             attention_mask = past_keys(attention_mask, input_ids.size(1), num_keys, input_ids.device)  # once for all layers
         for block, layer in zip(self.blocks, cache.layers if cache is not None else [None] * len(self.blocks), strict=True):
-            hidden_states = block(hidden_states, attention_mask=attention_mask, position_ids=position_ids, cache=layer)
+            hidden_states = block(hidden_states, attention_mask=attention_mask, position_ids=turns, cache=layer)
         return self.norm(hidden_states)
+
+    def turns(
+        self, position_ids: Tensor,  # (batch, seq) whole numbers
+    ) -> Tensor:  # as `RotaryPositions.turns`
+        "By how much each layer turns queries and keys: by the same."
+        return self.blocks[0].attention.sublayer.positions.turns(position_ids)
 
 
 def _check_vocabulary(input_ids: Tensor, vocab_size: int) -> None:

@@ -78,10 +78,10 @@ class GraphedStep:
     def _compute(self) -> Tensor:  # (batch, hidden)
         may_look = self.places <= self.place                                        # (room,)
         may_look = (may_look if self.mask is None else may_look & self.mask).view(-1, 1, 1, len(self.places))
-        position_ids = self.place.expand(len(self.tokens), 1)
+        turns = self.gpt.turns(self.place[None])
         hidden_states = self.gpt.word(self.tokens)
         for block, layer in zip(self.gpt.blocks, self.layers, strict=True):
-            hidden_states = block(hidden_states, attention_mask=may_look, position_ids=position_ids, cache=layer)
+            hidden_states = block(hidden_states, attention_mask=may_look, position_ids=turns, cache=layer)
         return self.gpt.norm(hidden_states)[:, -1]
 
     def __call__(

@@ -69,22 +69,28 @@ class RotaryPositions(nn.Module):
         speeds = 1.0 / self.theta ** (pairs / self.head_dim)  # radians a place
         return position_ids[..., None].float() * speeds
 
+    def turns(
+        self, position_ids: Tensor,  # (batch, seq) whole numbers
+    ) -> Tensor:  # (2, batch, 1, seq, head_dim / 2) float32
+        "Cosines and sines of the angles; where many layers turn alike, they are worked out once and handed on."
+        angles = self.angles(position_ids)[:, None]
+        return torch.stack([angles.cos(), angles.sin()])
+
     def forward(
         self,
         query: Tensor,  # (batch, num_heads, seq, head_dim)
         key: Tensor,    # (batch, num_heads, seq, head_dim), or fewer heads
-        position_ids: Tensor | None = None,  # (batch, seq) whole numbers; None = 0 to seq - 1
+        position_ids: Tensor | None = None,  # (batch, seq) whole numbers, or what `turns` answers for them; None = 0 to seq - 1
     ) -> tuple[Tensor, Tensor]:  # both in the shapes they came in
         """Queries and keys, turned. Values are not: what a token hands over does not depend on where it stands.
 
         Raises: ValueError if `position_ids` has another shape."""
         if position_ids is None:
             position_ids = torch.arange(query.size(-2), device=query.device)[None]  # (1, seq)
-        elif position_ids.shape != (query.size(0), query.size(-2)):
+        elif not position_ids.is_floating_point() and position_ids.shape != (query.size(0), query.size(-2)):
             raise ValueError(f"position_ids has the shape {tuple(position_ids.shape)}, and (batch, seq) is "
                              f"({query.size(0)}, {query.size(-2)}): give one position for every token")
-        angles = self.angles(position_ids)[:, None]                                 # (batch, 1, seq, head_dim / 2)
-        cos, sin = angles.cos(), angles.sin()
+        cos, sin = position_ids if position_ids.is_floating_point() else self.turns(position_ids)  # (batch, 1, seq, head_dim / 2)
         return rotate(query, cos, sin), rotate(key, cos, sin)
 
 # %% ../../nbs/2_scaling/16_modern_encoder.ipynb #6d902c33

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import load_file, save
+
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json
 from microbert_course.manifests import damage, read_manifest, whole_folder
@@ -23,6 +25,7 @@ class Recipe:
     command: tuple[str, ...]  # words after `microbert`; --folder is added
     parts: dict[str, str]  # the model's name: how its folder's name goes on after the run's
     metric: str  # of a look at held-out data
+    in_16_bits: bool = False  # carried as float16, which halves the file; whoever opens it computes in float32 again
 
 
 RECIPES = {
@@ -90,6 +93,17 @@ def reproduce(
     return runs, time.perf_counter() - start
 
 
+def carried_weights(
+    name: str,  # of a model
+    run: Path,  # the folder of the run that made it
+) -> bytes:
+    "The file of weights as it is carried."
+    path = run / "model.safetensors"
+    if not RECIPES[recipe_of(name)].in_16_bits:
+        return path.read_bytes()
+    return save({key: weight.half() for key, weight in load_file(path).items()}, metadata={"format": "pt"})
+
+
 def carry(
     name: str,  # of a model
     run: Path,  # the folder of the run that made it
@@ -102,6 +116,7 @@ def carry(
         for pattern in KEPT:
             for file in run.glob(pattern):
                 shutil.copy2(file, partial / file.name)
+        (partial / "model.safetensors").write_bytes(carried_weights(name, run))
     return HERE / name
 
 

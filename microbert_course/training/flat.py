@@ -3,6 +3,7 @@
 from itertools import groupby
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 ALIGNED = 64  # numbers: each stretch begins at a multiple of it, so that kernels can read whole vectors
@@ -37,6 +38,7 @@ class FlatAdamW:
         self.first_cast = size if first_cast is None else first_cast
         self.weights, self.gradient, self.mean, self.square = (torch.zeros(size, device=device) for _ in range(4))
         self.copies = torch.zeros(size - self.first_cast, device=device, dtype=torch.bfloat16)
+        self.travelling = torch.zeros_like(self.copies) if dist.is_initialized() else None
         self.num_steps, self.learning_rate, self.loss = torch.zeros(3, device=device).unbind()
         self.max_grad_norm, self.settings = max_grad_norm, {name: optimizer.defaults[name] for name in ("betas", "eps")}
         self.read = {name: weight.bfloat16() if name in cast and name not in places else weight for name, weight in named.items()}  # what forward reads, by name
@@ -69,6 +71,15 @@ class FlatAdamW:
         for kind in (slice(self.num_whole), slice(self.num_whole, None)):  # a dtype at a time
             if self.gradients[kind]:
                 put(self.gradients[kind], gradients[kind])
+
+    def sum_over_processes(self) -> None:
+        "Add the gradients of all processes up; those of weights that are read in 16 bits travel in 16 bits, which is what they were found in."
+        dist.all_reduce(self.gradient[: self.first_cast])
+        halves = self.gradient[self.first_cast :]
+        if len(halves):
+            self.travelling.copy_(halves)
+            dist.all_reduce(self.travelling)
+            halves.copy_(self.travelling)
 
     @torch.no_grad()
     def step(self) -> tuple[Tensor, Tensor]:  # scalar norm of the gradient before clipping; scalar bool, whether it and the loss are numbers

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -63,7 +62,7 @@ class GraphedTraining(Training):
                     place.copy_(table.pin_memory(), non_blocking=True)  # torch keeps the pinned memory until it is read
             recorded.graph.replay()
         if self.accelerator.num_processes > 1:
-            dist.all_reduce(self.state.gradient)
+            self.state.sum_over_processes()
         return self.totals.clone()
 
     def apply(self, learning_rate, loss):
