@@ -7,12 +7,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from microbert_course import pretrained
-from microbert_course.cli.main import main
+from microbert_course.cli.main import main, parse
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json
 from microbert_course.models.bert import MicroBertForMaskedLM
 from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.posttraining.problems import all_sums, answers_to, split_problems
+from microbert_course.posttraining.settings import GrpoConfig
+from microbert_course.training.presets import PretrainConfig
 
 
 @pytest.fixture
@@ -81,8 +83,23 @@ def test_a_recipe_makes_its_model_again_and_the_two_are_compared(copies, tmp_pat
     assert all(carried[key].dtype == torch.float32 and torch.equal(carried[key], weight.half().float() if in_16_bits else weight) for key, weight in run.items())
 
 
+@pytest.mark.parametrize("recipe", pretrained.RECIPES)
+def test_every_recipe_is_a_command_that_the_program_takes(recipe):
+    command = parse([*pretrained.RECIPES[recipe].command, "--folder", "runs/x"])
+    assert command.folder == "runs/x"
+    kind = next(kind for kind in type(command).__mro__ if kind in (PretrainConfig, GrpoConfig))
+    assert command.settings(kind).seed >= 0  # checked on the way
+
+
+def test_what_is_not_carried_is_listed_with_its_command_and_cannot_be(capsys):
+    assert main(["models", "list"]) == 0
+    assert "not carried: `microbert models reproduce microbert-imdb-large` makes it" in capsys.readouterr().out
+    with pytest.raises(CourseError, match="microbert-imdb-large is not carried by the package: leave --carry out"):
+        pretrained.carry("microbert-imdb-large", pretrained.HERE, 1.0)
+
+
 def test_an_unknown_name_gets_one_sentence(capsys):
     assert main(["models", "reproduce", "bert"]) == 1
-    assert capsys.readouterr().err == "microbert: there is no recipe for 'bert': choose one of microbert-arith\n"
+    assert capsys.readouterr().err == "microbert: there is no recipe for 'bert': choose one of microbert-imdb, microbert-imdb-large, microbert-arith\n"
     with pytest.raises(CourseError, match="carries no model 'bert'"):
         pretrained.pretrained_folder("bert")

@@ -14,14 +14,17 @@ from microbert_course.paths import runs_dir
 
 @dataclass
 class ListModels:
-    "Say what the package carries."
+    "Say what the package carries, and what it can make."
 
     def run(self) -> None:
-        "One line a model: what it reached, and its folder; one line a recipe."
+        "One line a model: what it reached, and its folder; two lines a recipe."
         from microbert_course.pretrained import RECIPES, manifest_of, pretrained_folder
 
-        for recipe in RECIPES.values():
+        for title, recipe in RECIPES.items():
             print(f"{recipe.about}\n  microbert {' '.join(recipe.command)}")
+            if not recipe.is_carried:
+                print(f"  not carried: `microbert models reproduce {title}` makes it")
+                continue
             for name in recipe.parts:
                 about = manifest_of(name)
                 megabytes = sum(file["bytes"] for file in about["files"].values()) / 1e6
@@ -62,7 +65,16 @@ class Reproduce:
 
         Raises: CourseError if there is no such recipe, or the run fails."""
         from microbert_course.manifests import damage
-        from microbert_course.pretrained import HERE, RECIPES, carried_weights, carry, facts, manifest_of, recipe_of, reproduce
+        from microbert_course.pretrained import (
+            HERE,
+            RECIPES,
+            carried_weights,
+            carry,
+            facts,
+            manifest_of,
+            recipe_of,
+            reproduce,
+        )
 
         recipe = recipe_of(self.name)
         metric = RECIPES[recipe].metric

@@ -26,9 +26,26 @@ class Recipe:
     parts: dict[str, str]  # the model's name: how its folder's name goes on after the run's
     metric: str  # of a look at held-out data
     in_16_bits: bool = False  # carried as float16, which halves the file; whoever opens it computes in float32 again
+    is_carried: bool = True  # False: `microbert models reproduce` makes it, the package does not hold it
+
+
+def _on_reviews(*words: str) -> tuple[str, ...]:
+    "The command for an encoder of IMDB's training reviews."
+    return ("pretrain", "base", "--data", "imdb", "--vocab-size", "8000", "--layout", "packed", "--dropout", "0", "--batch-size", "64",
+            "--gradient-accumulation-steps", "1", "--compile", "--cuda-graph", *words)
 
 
 RECIPES = {
+    "microbert-imdb": Recipe(
+        about="an encoder of 5 million numbers that has read IMDB's training reviews",
+        command=_on_reviews("--hidden-size", "256", "--num-layers", "4", "--num-heads", "4", "--intermediate-size", "1024", "--mlm-probability", "0.2",
+                            "--learning-rate", "1.5e-3", "--num-steps", "16000", "--warmup-steps", "500", "--eval-every", "4000"),
+        parts={"microbert-imdb": ""}, metric="accuracy", in_16_bits=True, is_carried=False),
+    "microbert-imdb-large": Recipe(
+        about="its larger sibling, 29 million numbers, from the same reviews",
+        command=_on_reviews("--hidden-size", "512", "--num-layers", "8", "--num-heads", "8", "--intermediate-size", "2048", "--mlm-probability", "0.3",
+                            "--learning-rate", "8e-4", "--num-steps", "12000", "--warmup-steps", "500", "--eval-every", "4000"),
+        parts={"microbert-imdb-large": ""}, metric="accuracy", is_carried=False),
     "microbert-arith": Recipe(
         about="the decoder of lesson 23, which adds numbers of two digits: after a few solved sums (-sft), and after learning from rewards",
         command=("grpo", "--seed", "3"), parts={"microbert-arith-sft": "-shown", "microbert-arith": ""}, metric="exact"),
@@ -37,7 +54,7 @@ RECIPES = {
 
 def carried_models() -> list[str]:
     "The names of all models that the package carries."
-    return [name for recipe in RECIPES.values() for name in recipe.parts]
+    return [name for recipe in RECIPES.values() if recipe.is_carried for name in recipe.parts]
 
 
 def pretrained_folder(
@@ -109,7 +126,11 @@ def carry(
     run: Path,  # the folder of the run that made it
     seconds: float,  # that the recipe took
 ) -> Path:
-    "Put a model into the package, sealed, with its configuration, its log and its curve: for those who maintain the course."
+    """Put a model into the package, sealed, with its configuration, its log and its curve: for those who maintain the course.
+
+    Raises: CourseError if it is one that the package does not hold."""
+    if not RECIPES[recipe_of(name)].is_carried:
+        raise CourseError(f"{name} is not carried by the package: leave --carry out")
     metric = RECIPES[recipe_of(name)].metric
     shutil.rmtree(HERE / name, ignore_errors=True)
     with whole_folder(HERE / name, {"recipe": f"microbert {' '.join(RECIPES[recipe_of(name)].command)}", "seconds": round(seconds), **facts(run, metric)}) as partial:
