@@ -25,7 +25,7 @@ from microbert_course.posttraining.classification import train_sft_model_selecti
 from microbert_course.posttraining.settings import FinetuneConfig  # noqa: E402
 from microbert_course.pretrained import facts, recipe_of, reproduce  # noqa: E402
 
-FINETUNING = {"data": "imdb", "num_epochs": 3, "max_seq_len": 512, "batch_size": 32, "learning_rate": 1e-4, "mixed_precision": "auto", "deterministic": False}
+FINETUNING = {"data": "imdb", "num_epochs": 3, "max_seq_len": 512, "batch_size": 64, "learning_rate": 1.5e-4, "mixed_precision": "auto", "deterministic": False}
 
 
 def pretrained_run(name: str, folder: Path) -> tuple[Path, float | None]:  # None: it was there

@@ -1,6 +1,7 @@
 """`training.flat`: AdamW over one long tensor does what torch's does to many."""
 
 import copy
+import os
 
 import pytest
 import torch
@@ -9,6 +10,16 @@ from microbert_course.models.bert import MicroBert, MicroBertConfig, MicroBertFo
 from microbert_course.training.flat import FlatAdamW
 from microbert_course.training.graphed import halved
 from microbert_course.training.optim import parameter_groups
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    "Compiling leaves words in the environment, which tests of the runner compare."
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+
 
 SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.98)}
 

@@ -13,11 +13,16 @@ from microbert_course.practice.uses import lesson_23 as uses
 
 # 23.1: better than the group
 
+def _apart(rng: np.random.Generator, number: int) -> Tensor:  # (number,)
+    "Rewards in any order of which no two are closer than 0.1: a pair that nearly agrees is divided by next to nothing, and rounding would decide."
+    return torch.from_numpy(0.2 * (rng.permutation(number) - number / 3) + rng.uniform(0, 0.1, number)).float()
+
+
 def reward_cases(rng: np.random.Generator) -> list[Case]:
     "Groups of several sizes, some without spread, rewards that are no zeros and ones, both scales; four things to refuse."
     cases = []
     for num_groups, group_size, scale in ((3, 4, "none"), (2, 5, "std"), (4, 2, "std"), (1, 3, "none")):
-        rewards = tensor(rng, num_groups * group_size) + float(rng.uniform(1, 3))
+        rewards = _apart(rng, num_groups * group_size) + float(rng.uniform(1, 3))
         if num_groups > 2:
             rewards[:group_size] = float(rng.uniform(1, 3))
         cases.append({"rewards": rewards, "group_size": group_size, "scale": scale})
