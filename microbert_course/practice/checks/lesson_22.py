@@ -64,10 +64,14 @@ def balance_cases(rng: np.random.Generator) -> list[Case]:
     "One request a token and several, padding in the middle and none."
     cases = []
     for num_tokens, num_experts, top_k, padding in ((6, 4, 2, (1, 4)), (5, 3, 1, (0,)), (7, 5, 3, (2, 5, 6)), (4, 6, 2, ()), (3, 2, 1, ())):
-        logits = 2 * tensor(rng, num_tokens, num_experts)
         is_real = torch.ones(num_tokens, dtype=torch.bool)
         is_real[list(padding)] = False
-        cases.append({"logits": logits, "experts": logits.topk(top_k).indices, "is_real": is_real})
+        is_even = True
+        while is_even:  # equal shares have no gradient, and rounding would decide what a nothing should be
+            logits = 2 * tensor(rng, num_tokens, num_experts)
+            experts = logits.topk(top_k).indices
+            is_even = len(set(experts[is_real].flatten().bincount(minlength=num_experts).tolist())) == 1
+        cases.append({"logits": logits, "experts": experts, "is_real": is_real})
     return cases
 
 
