@@ -3,7 +3,7 @@
     python benchmarks/imdb.py --test REVIEWS [--json PATH] [--folder runs/imdb] [--models microbert-imdb microbert-imdb-large]
 
 Pretraining is `microbert models reproduce NAME`, unless a run of that name is in the folder already; it reads IMDB's training reviews alone. REVIEWS is a labelled
-file to score on, such as IMDB's test reviews; what is in it is taken out of what the fine-tuning learns from. About half an hour of one large GPU.
+file to score on, such as IMDB's test reviews; what is in it is taken out of what the fine-tuning learns from.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from microbert_course.models.bert import MicroBertForMaskedLM  # noqa: E402
 from microbert_course.models.checkpoints import load_tokenizer  # noqa: E402
 from microbert_course.posttraining.classification import train_sft_model_selective  # noqa: E402
 from microbert_course.posttraining.settings import FinetuneConfig  # noqa: E402
-from microbert_course.pretrained import facts, recipe_of, reproduce  # noqa: E402
+from microbert_course.pretrained import RECIPES, facts, reproduce  # noqa: E402
 
 FINETUNING = {"data": "imdb", "num_epochs": 3, "max_seq_len": 512, "batch_size": 64, "learning_rate": 1.5e-4, "mixed_precision": "auto", "deterministic": False}
 
@@ -33,7 +33,7 @@ def pretrained_run(name: str, folder: Path) -> tuple[Path, float | None]:  # Non
     if (folder / name / "loss.png").is_file():
         return folder / name, None
     runs, seconds = reproduce(name, folder / name)
-    return runs[recipe_of(name)], seconds
+    return runs[name], seconds
 
 
 def fresh_copy(run: Path, folder: Path) -> Path:
@@ -63,7 +63,7 @@ def main() -> None:
     found = {"date": datetime.date.today().isoformat(), "device": device, "torch": torch.__version__, "test": Path(arguments.test).name, "finetuning": FINETUNING, "rows": []}
     for name in arguments.models:
         run, seconds = pretrained_run(name, arguments.folder)
-        about = facts(run, "accuracy")
+        about = facts(run, RECIPES[name].metric)
         for is_pretrained, model in ((True, run), (False, fresh_copy(run, arguments.folder / f"{name}-fresh"))):
             row = {"model": name, "parameters": about["parameters"], "layers": read_json(run / "config.json")["num_hidden_layers"], "is_pretrained": is_pretrained,
                    "pretraining_s": seconds if is_pretrained else 0, "masked_accuracy": about["accuracy"] if is_pretrained else None,

@@ -1,14 +1,19 @@
-"""`training.flat`: AdamW over one long tensor does what torch's does to many."""
+"""`training.flat`: AdamW over one long tensor does what torch's does to many; and recorded updates, with everything but the recording."""
 
 import copy
 import os
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from small_run import small_config, small_data
 
 from microbert_course.models.bert import MicroBert, MicroBertConfig, MicroBertForMaskedLM
+from microbert_course.training import graphed
 from microbert_course.training.flat import FlatAdamW
-from microbert_course.training.graphed import halved
+from microbert_course.training.graphed import GraphedTraining, halved
+from microbert_course.training.loop import Training, build_model
 from microbert_course.training.optim import parameter_groups
 
 
@@ -121,3 +126,55 @@ def test_weights_that_are_views_of_one_tensor_are_saved_and_read_as_others(tmp_p
     model.bert.save_pretrained(tmp_path)
     again = MicroBert.from_pretrained(tmp_path)
     assert all(map(torch.equal, model.bert.parameters(), again.parameters()))
+
+
+class Replayed:
+    "Stands in for a CUDA graph: does the work again, and leaves its answer where the first one was."
+
+    def __init__(self, work, answer):
+        self.work, self.answer = work, answer
+
+    def replay(self):
+        for place, found in zip(self.answer or (), self.work() or (), strict=True):
+            place.copy_(found)
+
+
+@pytest.fixture
+def without_graphs(monkeypatch):
+    def record(work, warm_ups, pool=None):
+        for _ in range(warm_ups):
+            work()
+        answer = work()
+        return Replayed(work, answer), answer
+
+    monkeypatch.setattr(graphed, "record", record)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
+
+
+@pytest.mark.parametrize("precision, parts, tolerance", [("no", 1, 1e-5), ("no", 4, 1e-5), ("bf16", 2, 1e-2)])
+def test_a_recorded_update_is_an_unrecorded_one(without_graphs, precision, parts, tolerance):
+    "Rows of several lengths, and one update whose loss is no number."
+    config = small_config(batch_size=8, gradient_accumulation_steps=parts, num_steps=30, learning_rate=4e-3, hidden_size=32, dropout=0.0)
+    found = {}
+    for kind in (Training, GraphedTraining):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        data = small_data()
+        training = kind(build_model(config, len(data.tokenizer)), data, config, Accelerator(cpu=True, mixed_precision=precision))
+        updates = []
+        for step in range(12):
+            bias = training.accelerator.unwrap_model(training.objective).model.head.bias
+            kept = bias.detach().clone()
+            if step == 5:
+                bias.data.fill_(float("nan"))
+            updates.append({name: float(value) for name, value in training.update(step).items()})
+            if step == 5:
+                bias.data.copy_(kept)
+        found[kind] = updates
+    assert found[Training][-1]["loss"] < found[Training][0]["loss"] - 0.3
+    for ours, theirs in zip(found[GraphedTraining], found[Training], strict=True):
+        assert ours["is_finite"] == theirs["is_finite"] == (ours["step"] != 5)
+        for name in ("loss", "grad_norm") if ours["is_finite"] else ():
+            assert ours[name] == pytest.approx(theirs[name], rel=tolerance), (name, ours["step"])

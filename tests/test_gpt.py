@@ -348,6 +348,8 @@ def test_bad_requests_are_refused_with_a_sentence(settings, says):
     (lambda: make_model()(make_ids(), LEFT[:, :5]), r"attention_mask has the shape \(3, 5\)"),
     (lambda: make_model()(make_ids(), LEFT.float()), "attention_mask holds torch.float32"),
     (lambda: GroupedQueryAttention(12, 3, 1, RotaryPositions(4))(torch.ones(1, 2, 12), None, torch.arange(2)), "position_ids has the shape"),
+    (lambda: GroupedQueryAttention(12, 3, 1, RotaryPositions(4))(torch.ones(1, 2, 12), None, torch.ones(2, 2)), "position_ids has the shape"),
+    (lambda: make_model()(make_ids(), position_ids=torch.arange(11)), r"position_ids has the shape \(11,\), and \(batch, seq\) is \(3, 11\)"),
 ])
 def test_bad_shapes_are_refused_with_a_sentence(make, says):
     with pytest.raises(ValueError, match=says):

@@ -77,6 +77,22 @@ def drawn(generator, rows=6, new=5):
     return logprobs, old, ref, torch.randn(rows, generator=generator), torch.arange(new) < lengths[:, None]
 
 
+def test_on_a_gpu_a_copy_with_16_bit_matrices_writes_and_follows_the_policy():
+    policy, tokenizer = start()
+    data = GrpoData(tokenizer, SUMS[0], GOAL, SimpleNamespace(mixed_precision="bf16", device=SimpleNamespace(type="cuda")))
+    data.watch(CONFIG, policy)
+    for _ in range(2):
+        writer = data.writer(CONFIG)
+        for (name, ours), theirs in zip(writer.named_parameters(), policy.parameters(), strict=True):
+            assert ours.dtype == (torch.bfloat16 if ours.ndim == 2 else torch.float32), name  # norms keep their 32 bits
+            assert torch.equal(ours, theirs.to(ours.dtype)) and theirs.dtype == torch.float32 and not ours.requires_grad
+        with torch.no_grad():
+            for weight in policy.parameters():
+                weight.mul_(1.5)
+    data.accelerator.device.type = "cpu"
+    assert data.writer(CONFIG) is policy
+
+
 def test_advantages_by_hand():
     "Two groups of four: one right in four earns 3/4 against −1/4 each; all alike earn nothing. With std, the group's spread is 1/2."
     rewards = torch.tensor([1.0, 0, 0, 0, 1, 1, 1, 1])

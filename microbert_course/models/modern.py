@@ -87,10 +87,10 @@ class RotaryPositions(nn.Module):
         Raises: ValueError if `position_ids` has another shape."""
         if position_ids is None:
             position_ids = torch.arange(query.size(-2), device=query.device)[None]  # (1, seq)
-        elif not position_ids.is_floating_point() and position_ids.shape != (query.size(0), query.size(-2)):
+        elif position_ids.dim() != 5 and position_ids.shape != (query.size(0), query.size(-2)):
             raise ValueError(f"position_ids has the shape {tuple(position_ids.shape)}, and (batch, seq) is "
                              f"({query.size(0)}, {query.size(-2)}): give one position for every token")
-        cos, sin = position_ids if position_ids.is_floating_point() else self.turns(position_ids)  # (batch, 1, seq, head_dim / 2)
+        cos, sin = position_ids if position_ids.dim() == 5 else self.turns(position_ids)  # (batch, 1, seq, head_dim / 2) each
         return rotate(query, cos, sin), rotate(key, cos, sin)
 
 # %% ../../nbs/2_scaling/16_modern_encoder.ipynb #6d902c33

@@ -53,6 +53,7 @@ from microbert_course.posttraining.rewards import (
 from .settings import GrpoConfig
 from ..training.build import compile_parts
 from ..training.engine import RunResult, everybody_says, run_task, shared_processes
+from ..training.graphed import halved
 from ..training.loop import batch_rows, seed_for
 from ..training.task import Task
 
@@ -287,9 +288,9 @@ class GrpoData:
             return self.policy
         if self.scribe is None:
             self.scribe = deepcopy(self.policy).requires_grad_(False)
-            for module in self.scribe.modules():
-                if isinstance(module, (nn.Linear, nn.Embedding)):
-                    module.bfloat16()
+            for name in halved(self.scribe):
+                weight = self.scribe.get_parameter(name)
+                weight.data = weight.data.bfloat16()
             if config.compile:
                 compile_parts(self.scribe)
         with torch.no_grad():

@@ -42,7 +42,7 @@ RECIPES = {
                             "--learning-rate", "1.5e-3", "--num-steps", "16000", "--warmup-steps", "500", "--eval-every", "4000"),
         parts={"microbert-imdb": ""}, metric="accuracy", in_16_bits=True, is_carried=False),
     "microbert-imdb-large": Recipe(
-        about="its larger sibling, 29 million numbers, from the same reviews",
+        about="its larger sibling, 30 million numbers, from the same reviews",
         command=_on_reviews("--hidden-size", "512", "--num-layers", "8", "--num-heads", "8", "--intermediate-size", "2048", "--mlm-probability", "0.3",
                             "--learning-rate", "8e-4", "--num-steps", "12000", "--warmup-steps", "500", "--eval-every", "4000"),
         parts={"microbert-imdb-large": ""}, metric="accuracy", is_carried=False),

@@ -25,22 +25,26 @@ class FlatAdamW:
         named = dict(module.named_parameters())
         device = next(iter(named.values())).device
         decay = {weight: group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
-        learned = sorted((name for name, weight in named.items() if weight.requires_grad), key=lambda name: (name in cast, decay[named[name]]))
-        places, size, first_cast = {}, 0, None
-        self.stretches = []  # (start, end, weight decay)
-        for (is_cast, weight_decay), names in groupby(learned, key=lambda name: (name in cast, decay[named[name]])):
+
+        def kind(name: str) -> tuple[bool, float]:
+            "What lies together; what is read as it is comes first."
+            return name in cast, decay[named[name]]
+
+        self.stretches, places, size, self.first_cast = [], {}, 0, 0  # stretches: (start, end, weight decay as a scalar tensor)
+        for (is_cast, weight_decay), names in groupby(sorted((name for name, weight in named.items() if weight.requires_grad), key=kind), key=kind):
             start = size
             for name in names:
                 places[name] = slice(size, size := size + named[name].numel())
             size += -size % ALIGNED
-            self.stretches.append((start, size, weight_decay))
-            first_cast = start if is_cast and first_cast is None else first_cast
-        self.first_cast = size if first_cast is None else first_cast
+            self.stretches.append((start, size, torch.tensor(weight_decay, device=device)))
+            if not is_cast:
+                self.first_cast = size
         self.weights, self.gradient, self.mean, self.square = (torch.zeros(size, device=device) for _ in range(4))
         self.copies = torch.zeros(size - self.first_cast, device=device, dtype=torch.bfloat16)
         self.travelling = torch.zeros_like(self.copies) if dist.is_initialized() else None
         self.num_steps, self.learning_rate, self.loss = torch.zeros(3, device=device).unbind()
-        self.max_grad_norm, self.settings = max_grad_norm, {name: optimizer.defaults[name] for name in ("betas", "eps")}
+        self.max_grad_norm = max_grad_norm
+        self.settings = [torch.tensor(number, device=device) for number in (*optimizer.defaults["betas"], optimizer.defaults["eps"])]
         self.read = {name: weight.bfloat16() if name in cast and name not in places else weight for name, weight in named.items()}  # what forward reads, by name
         for name, place in places.items():
             weight, memory = named[name], optimizer.state.get(named[name])
@@ -91,7 +95,7 @@ class FlatAdamW:
         for start, end, weight_decay in self.stretches:
             copies = self.copies[start - self.first_cast : end - self.first_cast] if start >= self.first_cast else None
             self.adamw_(*(tensor[start:end] for tensor in (self.weights, self.gradient, self.mean, self.square)), copies, self.num_steps, shrink,
-                        self.learning_rate, is_finite, weight_decay=weight_decay, **self.settings)
+                        self.learning_rate, is_finite, *self.settings, weight_decay)
         return norm, is_finite
 
 
@@ -105,15 +109,18 @@ def adamw_(
     shrink: Tensor,  # scalar by which the gradient is divided
     learning_rate: Tensor,  # scalar
     is_finite: Tensor,  # scalar bool; False: nothing changes
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
+    beta1: Tensor,  # scalar, as are all that follow
+    beta2: Tensor,
+    eps: Tensor,
+    weight_decay: Tensor,
 ) -> None:
-    "One update as in lesson 8 (Loshchilov & Hutter 2019, Algorithm 2); compiled, it is a single kernel."
+    """One update as in lesson 8 (Loshchilov & Hutter 2019, Algorithm 2); compiled, it is a single kernel.
+
+    The settings are tensors, because torch keeps compiled kernels on the disk, and one that was compiled for another float was taken from there (2.13)."""
     gradient = gradient / shrink
-    new_mean, new_square = mean.lerp(gradient, 1 - betas[0]), betas[1] * square + (1 - betas[1]) * gradient.square()
-    denominator = (new_square / (1 - betas[1] ** num_steps)).sqrt() + eps
-    moved = weights * (1 - learning_rate * weight_decay) - learning_rate / (1 - betas[0] ** num_steps) * new_mean / denominator
+    new_mean, new_square = mean.lerp(gradient, 1 - beta1), beta2 * square + (1 - beta2) * gradient.square()
+    denominator = (new_square / (1 - beta2**num_steps)).sqrt() + eps
+    moved = weights * (1 - learning_rate * weight_decay) - learning_rate / (1 - beta1**num_steps) * new_mean / denominator
     moved = torch.where(is_finite, moved, weights)
     mean.copy_(torch.where(is_finite, new_mean, mean))
     square.copy_(torch.where(is_finite, new_square, square))

@@ -35,8 +35,10 @@ class GraphedTraining(Training):
 
     def __init__(self, model, data, config, accelerator, objective=MaskedLMLoss):
         super().__init__(model, data, config, accelerator, objective)
+        self.max_seq_len = model.config.max_seq_len
         self.graphs: dict[tuple, Recorded] = {}
         self.step_graph: torch.cuda.CUDAGraph | None = None
+        self.answers: tuple[Tensor, Tensor] | None = None  # what a replay of it leaves: norm, and whether all was well
         self.state: FlatAdamW | None = None  # when the first update is made: until then a checkpoint may be put in
         self.totals, self.share = torch.zeros(2, device=accelerator.device), torch.zeros((), device=accelerator.device)
         self.pool = torch.cuda.graph_pool_handle()  # the graphs run one after the other, and may use the same memory
@@ -52,7 +54,7 @@ class GraphedTraining(Training):
             self.state = FlatAdamW(self.objective, self.optimizer.optimizer, cast, self.config.max_grad_norm)
         self.share.fill_(1 / num_predicted)
         for part in parts:
-            tensors, is_first = pad_inputs(part.tensors("cpu"), self.config.max_seq_len), part is parts[0]
+            tensors, is_first = pad_inputs(part.tensors("cpu"), self.max_seq_len), part is parts[0]
             key = is_first, *(None if table is None else (table.shape, table.dtype) for table in tensors)
             if key not in self.graphs:
                 self.graphs[key] = self._record(tensors, is_first)
@@ -102,11 +104,11 @@ class GraphedTraining(Training):
 
 
 def halved(
-    objective: nn.Module,
+    module: nn.Module,
 ) -> set[str]:  # names of parameters
     "The float32 weights that autocast would cast to 16 bits at each use: those of linear maps, and of the embeddings, whose table may be one."
-    return {f"{path}.{name}" for path, module in objective.named_modules() if isinstance(module, (nn.Linear, nn.Embedding))
-            for name, weight in module.named_parameters(recurse=False) if weight.dtype == torch.float32}
+    return {f"{path}.{name}" for path, part in module.named_modules() if isinstance(part, (nn.Linear, nn.Embedding))
+            for name, weight in part.named_parameters(recurse=False) if weight.dtype == torch.float32}
 
 
 def make_training(

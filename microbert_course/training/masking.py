@@ -222,7 +222,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             table, bias = F.pad(table, (0, 0, 0, spare)), F.pad(bias, (0, spare), value=-math.inf)
         loss, num_correct = (torch.zeros((), dtype=dtype, device=weight.device) for _ in range(2))
         hidden_grad = torch.empty_like(hidden_states)
-        weight_grad, bias_grad = (torch.zeros_like(table, dtype=dtype) if of_table else None for table in (table, bias))
+        weight_grad, bias_grad = (torch.zeros_like(like, dtype=dtype) if of_table else None for like in (table, bias))
         for start in range(0, len(hidden_states), chunk_size):
             part = slice(start, start + chunk_size)
             nats, right, bias_part, exps, share = soften(F.linear(hidden_states[part], table), bias, truth[part], is_counted[part])
