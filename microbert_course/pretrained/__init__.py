@@ -1,5 +1,7 @@
 """The course's own trained models, which the package carries: what each is, whether it is whole, and how it is made again."""
 
+import json
+import math
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from microbert_course.files import read_json
 from microbert_course.manifests import damage, read_manifest, whole_folder
 
 HERE = Path(__file__).parent
-KEPT = ("config.json", "model.safetensors", "tokenizer*", "special_tokens*", "chat_template*", "generation_config.json", "training.*", "history.json", "loss.png")
+KEPT = ("config.json", "model.safetensors", "tokenizer*", "special_tokens*", "chat_template*", "generation_config.json", "training.*", "loss.png")
+KEPT_UPDATES = 1_000  # of a run's log, at most
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ RECIPES = {
         about="an encoder of 5 million numbers that has read IMDB's training reviews",
         command=_on_reviews("--hidden-size", "256", "--num-layers", "4", "--num-heads", "4", "--intermediate-size", "1024", "--mlm-probability", "0.2",
                             "--learning-rate", "1.5e-3", "--num-steps", "16000", "--warmup-steps", "500", "--eval-every", "4000"),
-        parts={"microbert-imdb": ""}, metric="accuracy", in_16_bits=True, is_carried=False),
+        parts={"microbert-imdb": ""}, metric="accuracy", in_16_bits=True),
     "microbert-imdb-large": Recipe(
         about="its larger sibling, 30 million numbers, from the same reviews",
         command=_on_reviews("--hidden-size", "512", "--num-layers", "8", "--num-heads", "8", "--intermediate-size", "2048", "--mlm-probability", "0.3",
@@ -121,6 +124,15 @@ def carried_weights(
     return save({key: weight.half() for key, weight in load_file(path).items()}, metadata={"format": "pt"})
 
 
+def carried_log(
+    run: Path,  # the folder of the run that made a model
+) -> str:  # JSON
+    "The run's history.json, with every look, and so many updates, evenly spaced, that no more than a thousand are left."
+    history = read_json(run / "history.json")
+    history["train"] = history["train"][::math.ceil(len(history["train"]) / KEPT_UPDATES) or 1]
+    return json.dumps(history, indent=2) + "\n"
+
+
 def carry(
     name: str,  # of a model
     run: Path,  # the folder of the run that made it
@@ -138,6 +150,7 @@ def carry(
             for file in run.glob(pattern):
                 shutil.copy2(file, partial / file.name)
         (partial / "model.safetensors").write_bytes(carried_weights(name, run))
+        (partial / "history.json").write_text(carried_log(run), encoding="utf-8")
     return HERE / name
 
 
