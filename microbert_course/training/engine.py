@@ -23,7 +23,7 @@ from microbert_course.errors import CourseError
 from microbert_course.files import interrupt_afterwards
 from microbert_course.training.checkpoints import Checkpoint
 from microbert_course.training.graphed import make_training
-from microbert_course.training.kernels import BACKENDS, choose_kernel
+from microbert_course.training.kernels import BACKENDS, choose_kernel, runs_short_attention
 from microbert_course.training.loop import Training
 from microbert_course.training.precision import choose_precision
 from microbert_course.training.remote import run_folder
@@ -250,11 +250,12 @@ def describe(config: TrainConfig, task: Task, model: nn.Module, accelerator: Acc
                                  with_mask=True, dropout=model.config.dropout)
     if reason and accelerator.is_main_process:
         print(f"{reason}: {name} runs instead", file=sys.stderr)
+    kernels = f"the course's own on short rows, {name}" if runs_short_attention(model, dtype, model.config.dropout) else name
     num_parameters = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else accelerator.device.type
     about = {"parameters": num_parameters, "trainable_share": trainable / num_parameters, "vocab_size": len(task.data.tokenizer),
-             "attention_kernel": name, "device": device, "processes": accelerator.num_processes, "precision": accelerator.mixed_precision,
+             "attention_kernel": kernels, "device": device, "processes": accelerator.num_processes, "precision": accelerator.mixed_precision,
              **task.about}
     return (nullcontext if config.attention == "auto" else partial(sdpa_kernel, BACKENDS[name])), about
 

@@ -21,6 +21,7 @@ class FlatAdamW:
         optimizer: torch.optim.AdamW,  # of its parameters, new or on its way
         cast: set[str],  # names of parameters that are read in bfloat16
         max_grad_norm: float,
+        accumulates: bool = True,  # whether an update has several micro-batches: their gradients are added up in float32
     ):
         named = dict(module.named_parameters())
         device = next(iter(named.values())).device
@@ -39,31 +40,39 @@ class FlatAdamW:
             self.stretches.append((start, size, torch.tensor(weight_decay, device=device)))
             if not is_cast:
                 self.first_cast = size
-        self.weights, self.gradient, self.mean, self.square = (torch.zeros(size, device=device) for _ in range(4))
+        self.weights, self.mean, self.square = (torch.zeros(size, device=device) for _ in range(3))
         self.copies = torch.zeros(size - self.first_cast, device=device, dtype=torch.bfloat16)
-        self.travelling = torch.zeros_like(self.copies) if dist.is_initialized() else None
+        self.gradient = (torch.zeros(self.first_cast, device=device),  # of what is read as it is
+                         torch.zeros_like(self.copies, dtype=torch.float32 if accumulates else torch.bfloat16))  # of what is read in 16 bits
         self.num_steps, self.learning_rate, self.loss = torch.zeros(3, device=device).unbind()
         self.max_grad_norm = max_grad_norm
         self.settings = [torch.tensor(number, device=device) for number in (*optimizer.defaults["betas"], optimizer.defaults["eps"])]
         self.read = {name: weight.bfloat16() if name in cast and name not in places else weight for name, weight in named.items()}  # what forward reads, by name
+        self.gradients = []  # views of `gradient`, one a parameter
         for name, place in places.items():
             weight, memory = named[name], optimizer.state.get(named[name])
-            flat = [tensor[place].view_as(weight) for tensor in (self.weights, self.gradient, self.mean, self.square)]
-            flat[0].copy_(weight.detach())
+            value, mean, square = (tensor[place].view_as(weight) for tensor in (self.weights, self.mean, self.square))
+            value.copy_(weight.detach())
             if memory:
                 self.num_steps.copy_(memory["step"])
-                flat[2].copy_(memory["exp_avg"])
-                flat[3].copy_(memory["exp_avg_sq"])
-            weight.data, weight.grad = flat[:2]
-            optimizer.state[weight] = {"step": self.num_steps, "exp_avg": flat[2], "exp_avg_sq": flat[3]}
+                mean.copy_(memory["exp_avg"])
+                square.copy_(memory["exp_avg_sq"])
+            weight.data, weight.grad = value, None
+            optimizer.state[weight] = {"step": self.num_steps, "exp_avg": mean, "exp_avg_sq": square}
+            self.gradients.append(self._gradient(place).view_as(weight))
             if name in cast:
                 copy = self.copies[place.start - self.first_cast : place.stop - self.first_cast].view_as(weight)
                 self.read[name] = copy.copy_(weight.detach()).requires_grad_()
         self.owners = [named[name] for name in places]  # the parameters
         self.learned = [self.read[name] for name in places]  # what gradients are taken of, in the same order
-        self.gradients = [weight.grad for weight in self.owners]
         self.num_whole = sum(name not in cast for name in places)  # of those, the ones that are read as they are; they come first
         self.adamw_ = torch.compile(adamw_, dynamic=True)
+
+    def _gradient(self, place: slice) -> Tensor:  # (n,)
+        "The gradient of a stretch of numbers that lie on one side of `first_cast`."
+        if place.start < self.first_cast:
+            return self.gradient[0][place]
+        return self.gradient[1][place.start - self.first_cast : place.stop - self.first_cast]
 
     def take(
         self,
@@ -78,30 +87,30 @@ class FlatAdamW:
 
     def sum_over_processes(self) -> None:
         "Add the gradients of all processes up; those of weights that are read in 16 bits travel in 16 bits, which is what they were found in."
-        dist.all_reduce(self.gradient[: self.first_cast])
-        halves = self.gradient[self.first_cast :]
-        if len(halves):
-            self.travelling.copy_(halves)
-            dist.all_reduce(self.travelling)
-            halves.copy_(self.travelling)
+        whole, cast = self.gradient
+        dist.all_reduce(whole)
+        if len(cast):
+            halves = cast.bfloat16()  # itself, if it has 16 bits already
+            dist.all_reduce(halves)
+            cast.copy_(halves)
 
     @torch.no_grad()
     def step(self) -> tuple[Tensor, Tensor]:  # scalar norm of the gradient before clipping; scalar bool, whether it and the loss are numbers
         "Clip, and change the weights and their copies, unless something is no number."
-        norm = torch.linalg.vector_norm(self.gradient)
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part, dtype=torch.float32) for part in self.gradient]))
         is_finite = self.loss.isfinite() & norm.isfinite()
         self.num_steps += is_finite
         shrink = (norm / self.max_grad_norm).clamp(min=1.0)
         for start, end, weight_decay in self.stretches:
             copies = self.copies[start - self.first_cast : end - self.first_cast] if start >= self.first_cast else None
-            self.adamw_(*(tensor[start:end] for tensor in (self.weights, self.gradient, self.mean, self.square)), copies, self.num_steps, shrink,
-                        self.learning_rate, is_finite, *self.settings, weight_decay)
+            self.adamw_(self.weights[start:end], self._gradient(slice(start, end)), self.mean[start:end], self.square[start:end], copies,
+                        self.num_steps, shrink, self.learning_rate, is_finite, *self.settings, weight_decay)
         return norm, is_finite
 
 
 def adamw_(
     weights: Tensor,   # (n,) float32; changed, as are all up to `copies` but the gradient
-    gradient: Tensor,  # (n,)
+    gradient: Tensor,  # (n,) float32 or bfloat16
     mean: Tensor,      # (n,) of the gradients so far
     square: Tensor,    # (n,) mean of their squares
     copies: Tensor | None,  # (n,) bfloat16, the weights again
@@ -117,7 +126,7 @@ def adamw_(
     """One update as in lesson 8 (Loshchilov & Hutter 2019, Algorithm 2); compiled, it is a single kernel.
 
     The settings are tensors, because torch keeps compiled kernels on the disk, and one that was compiled for another float was taken from there (2.13)."""
-    gradient = gradient / shrink
+    gradient = gradient.float() / shrink
     new_mean, new_square = mean.lerp(gradient, 1 - beta1), beta2 * square + (1 - beta2) * gradient.square()
     denominator = (new_square / (1 - beta2**num_steps)).sqrt() + eps
     moved = weights * (1 - learning_rate * weight_decay) - learning_rate / (1 - beta1**num_steps) * new_mean / denominator

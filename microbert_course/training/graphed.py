@@ -51,7 +51,8 @@ class GraphedTraining(Training):
         "As in `Training`; the parts are copied to where the graph reads, which the host does not wait for."
         if self.state is None:
             cast = halved(self.objective) if self.accelerator.mixed_precision == "bf16" else set()
-            self.state = FlatAdamW(self.objective, self.optimizer.optimizer, cast, self.config.max_grad_norm)
+            self.state = FlatAdamW(self.objective, self.optimizer.optimizer, cast, self.config.max_grad_norm,
+                                    accumulates=self.config.gradient_accumulation_steps > 1)
         self.share.fill_(1 / num_predicted)
         for part in parts:
             tensors, is_first = pad_inputs(part.tensors("cpu"), self.max_seq_len), part is parts[0]
@@ -86,11 +87,12 @@ class GraphedTraining(Training):
 
     def _record(self, tensors: tuple[Tensor | None, ...], is_first: bool) -> Recorded:
         "A graph for inputs of these shapes; neither the gradient nor the draws are any further afterwards."
-        device, gradient = self.accelerator.device, self.state.gradient
+        device = self.accelerator.device
         inputs = tuple(None if table is None else table.to(device) for table in tensors)
-        before, totals, draws = gradient.clone(), self.totals.clone(), torch.cuda.get_rng_state(device)
+        gradient, totals, draws = [part.clone() for part in self.state.gradient], self.totals.clone(), torch.cuda.get_rng_state(device)
         graph, _ = record(partial(self._derive, inputs, is_first), WARM_UPS, self.pool)
-        gradient.copy_(before)
+        for part, before in zip(self.state.gradient, gradient, strict=True):
+            part.copy_(before)
         self.totals.copy_(totals)
         torch.cuda.set_rng_state(draws, device)
         return Recorded(graph, inputs)

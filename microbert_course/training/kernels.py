@@ -1,10 +1,17 @@
 """Which attention kernel runs here: asked for by name, tried out, and replaced with a reason where it cannot."""
 
 import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from microbert_course.models.attention import MultiHeadAttention
+from microbert_course.training.speed import DocumentAttention
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}
 
@@ -47,3 +54,48 @@ def choose_kernel(
         if name == asked:
             reason = f"attention {asked} does not run here ({fault})"
     return "math", reason
+
+
+LONGEST, LONGEST_WITH_MASK = 256, 512  # tokens of rows that `short_attention` reads faster than torch's kernels
+HEAD_DIMS = (16, 32, 64)
+
+
+def use_short_attention(
+    model: nn.Module,
+) -> None:
+    "Let BERT's attention run the course's own kernels for short rows: on a GPU, in 16 bits, without dropout; nothing changes elsewhere."
+    if not torch.cuda.is_available() or find_spec("triton") is None:
+        return
+    from microbert_course.training.short_attention import attend  # here: it needs Triton
+
+    for part in model.modules():
+        if type(part) in (MultiHeadAttention, DocumentAttention) and not part.is_causal and part.head_dim in HEAD_DIMS:
+            part.forward = partial(_short_or_usual, part, attend)
+
+
+def _short_or_usual(
+    part: MultiHeadAttention,
+    attend: Callable[[Tensor, Tensor | None], Tensor],
+    hidden_states: Tensor,  # (batch, seq, hidden)
+    attention_mask: Tensor | None = None,  # (batch, seq) bool or numbers of documents
+) -> Tensor:  # (batch, seq, hidden)
+    "What the module's own `forward` answers, where tokens are real."
+    batch, seq, _ = hidden_states.shape
+    kind = hidden_states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else part.qkv.weight.dtype
+    longest = LONGEST if attention_mask is None else LONGEST_WITH_MASK
+    is_mask = attention_mask is None or (attention_mask.shape == (batch, seq) and not attention_mask.is_floating_point())  # else it is refused
+    if kind != "cuda" or dtype.itemsize != 2 or seq > longest or (part.training and part.dropout) or not is_mask:
+        return type(part).forward(part, hidden_states, attention_mask)
+    numbers = attention_mask if attention_mask is None or isinstance(part, DocumentAttention) else attention_mask.bool()
+    qkv = part.qkv(hidden_states).view(batch, seq, 3, part.num_heads, part.head_dim)
+    return part.out(attend(qkv, numbers).flatten(2))
+
+
+def runs_short_attention(
+    model: nn.Module,
+    dtype: torch.dtype,  # of products
+    dropout: float,
+) -> bool:
+    "Whether short rows of this model, in training, are read by `short_attention`."
+    return dtype.itemsize == 2 and not dropout and any("forward" in vars(part) for part in model.modules() if isinstance(part, MultiHeadAttention))
