@@ -82,9 +82,10 @@ def test_fill_mask_without_a_blank(run, capsys):
     assert "[MASK]" in sentence_of(capsys, ["fill-mask", "the film was good", "--model", str(run)])
 
 
-def test_fill_mask_before_any_model_exists(tmp_path, monkeypatch, capsys):
+def test_fill_mask_before_any_run_exists_asks_the_carried_encoder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MICROBERT_RUNS", str(tmp_path))
-    assert "run `microbert tour`" in sentence_of(capsys, ["fill-mask", "a [MASK]"])
+    assert main(["fill-mask", "this movie is [MASK] fantastic", "--top-k", "2"]) == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["absolutely", "truly"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

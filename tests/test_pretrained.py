@@ -4,17 +4,30 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from microbert_course import pretrained
 from microbert_course.cli.main import main, parse
+from microbert_course.data.sources import clean_text, load
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json
-from microbert_course.models.bert import MicroBertForMaskedLM
+from microbert_course.models.bert import MicroBertForMaskedLM, fill_mask, load_tokenizer
 from microbert_course.models.gpt_folders import load_decoder
+from microbert_course.posttraining.common import base_folder
 from microbert_course.posttraining.problems import all_sums, answers_to, split_problems
 from microbert_course.posttraining.settings import GrpoConfig
+from microbert_course.training.loop import evaluate, evaluation_batches
 from microbert_course.training.presets import PretrainConfig
+
+BLANKS = {
+    "this movie is [MASK] fantastic": "absolutely",
+    "i would not [MASK] this film to anyone": "recommend",
+    "The special [MASK] are amazing.": "effects",
+    "It was directed by Alfred [MASK].": "hitchcock",
+    "I fell [MASK] halfway through, and woke up when the credits rolled.": "asleep",
+    "The acting was terrible, the script was worse: one of the [MASK] films I have ever seen.": "worst",
+    "I loved every minute: one of the [MASK] films I have ever seen.": "best",
+}
 
 
 @pytest.fixture
@@ -40,6 +53,30 @@ def test_each_is_small_and_says_from_what_it_was_made():
         assert {"config.json", "model.safetensors", "tokenizer.json", "training.json", "training.txt", "history.json", "loss.png"} <= about["files"].keys()
 
 
+@pytest.fixture(scope="module")
+def encoder():
+    folder = pretrained.pretrained_folder("microbert-imdb")
+    return MicroBertForMaskedLM.from_pretrained(folder), load_tokenizer(folder)
+
+
+def test_the_encoder_fills_blanks_as_a_reader_would_and_transformers_says_the_same(encoder):
+    theirs = pipeline("fill-mask", model=str(pretrained.pretrained_folder("microbert-imdb")), device="cpu")
+    for text, word in BLANKS.items():
+        token, probability = fill_mask(*encoder, text)[0]
+        best = theirs(text)[0]
+        assert token == best["token_str"] == word, text
+        assert best["score"] == pytest.approx(probability, abs=0.01)  # the pipeline computes in the 16 bits of the file
+
+
+def test_the_encoder_guesses_hidden_words_of_unread_reviews_as_its_manifest_says(encoder):
+    "On the first 128 pieces of 128 of the reviews that its run held out; the manifest speaks of all of them, whole."
+    model, tokenizer = encoder
+    reviews = [clean_text(text) for text in load("imdb", "validation")["text"][:128]]
+    rows = tokenizer(reviews, truncation=True, padding="max_length", max_length=128, return_tensors="np")["input_ids"]
+    accuracy = evaluate(model, evaluation_batches(rows, tokenizer))["accuracy"]
+    assert accuracy == pytest.approx(pretrained.manifest_of("microbert-imdb")["accuracy"], abs=0.03)  # two standard errors of 2,000 guesses
+
+
 @pytest.mark.parametrize("name", ["microbert-arith-sft", "microbert-arith"])
 def test_the_adder_reaches_what_its_manifest_says(name):
     model, tokenizer = load_decoder(pretrained.pretrained_folder(name))
@@ -56,6 +93,14 @@ def test_transformers_opens_it_and_adds():
     assert tokenizer.decode(written[0], skip_special_tokens=True).replace(" ", "").startswith("27+15=24")  # the units first
 
 
+def test_commands_take_a_carried_model_by_its_name(capsys):
+    assert base_folder("microbert-imdb") == pretrained.pretrained_folder("microbert-imdb")
+    assert main(["generate", "27+15=", "--model", "microbert-arith", "--temperature", "0", "--max-new-tokens", "3"]) == 0
+    assert capsys.readouterr().out.replace(" ", "").startswith("27+15=24")
+    assert main(["fill-mask", "the [MASK]", "--model", "microbert-arith"]) == 1
+    assert "has model_type 'llama'" in capsys.readouterr().err
+
+
 def test_a_changed_byte_is_found(copies, capsys):
     path = copies / "microbert-arith" / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -69,13 +114,25 @@ def test_a_changed_byte_is_found(copies, capsys):
         pretrained.pretrained_folder("microbert-arith")
 
 
+def test_fill_mask_names_a_damaged_carried_encoder_in_one_sentence(copies, capsys):
+    path = copies / "microbert-imdb" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["fill-mask", "this movie is [MASK] fantastic"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith(f"microbert: the model microbert-imdb in {copies} is damaged (model.safetensors has ")
+    assert said.err.endswith("install the package again, or `microbert models reproduce microbert-imdb`\n") and said.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("in_16_bits", [False, True])
 def test_a_recipe_makes_its_model_again_and_the_two_are_compared(copies, tmp_path, monkeypatch, capsys, in_16_bits):
     text = tmp_path / "texts.txt"
     text.write_text("\n".join(f"the {number} films of the week were good and long" for number in range(60)), encoding="utf-8")
     command = ("pretrain", "tour", "--data", str(text), "--num-steps", "4", "--warmup-steps", "1", "--eval-every", "2", "--vocab-size", "200", "--device", "cpu")
     monkeypatch.setattr(pretrained, "RECIPES", {"small": pretrained.Recipe("a test", command, {"small": ""}, "loss", in_16_bits)})
+    monkeypatch.setattr(pretrained, "KEPT_UPDATES", 2)
     assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "run"), "--carry"]) == 0
+    log, whole = (read_json(folder / "history.json") for folder in (copies / "small", tmp_path / "run"))
+    assert log["train"] == whole["train"][::2] != whole["train"] and log["validation"] == whole["validation"]
     assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "again")]) == 0
     said = capsys.readouterr().out
     assert "in 4 updates\n" in said and "the same to the bit" in said and main(["models", "verify"]) == 0

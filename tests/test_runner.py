@@ -1,6 +1,7 @@
 """The notebook harness: every planted fault is refused with its sentence, honest notebooks pass. A bare kernel starts in a second."""
 
 import datetime
+import gc
 import json
 import os
 import platform
@@ -62,7 +63,7 @@ GOOD = [
     "#| eval: false\nraise SystemError('never run')",
     "#| slow\nraise SystemError('only run by hand')",
     "from nbdev import nbdev_export\nnbdev_export()",
-    "import sys\nfor n in range(5):\n    print(f'\\r step {n}', end='', file=sys.stderr, flush=True)\nprint('done')",
+    "import sys\nprint('begun', flush=True)\nfor n in range(5):\n    print(f'\\r step {n}', end='', file=sys.stderr, flush=True)\nprint('done')",
     "import os\nprint(os.getcwd())\n(os.environ['HF_HUB_OFFLINE'], os.environ['TOKENIZERS_PARALLELISM'], sys.executable)",
     "show_results(loss=0.5, words=['a', 'b'])",
     "import socket\nserver = socket.create_server(('127.0.0.1', 0))\nsocket.create_connection(server.getsockname()).close()\nserver",
@@ -136,6 +137,15 @@ def test_the_full_profile_keeps_the_learners_values_and_parameters_go_on_top(tmp
     assert output_text(nbformat.read(report.executed, as_version=4), "size, seed") == "(1000, 7)"
 
 
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_only_at_quick_sizes_garbage_is_collected_more_rarely_than_a_learners_kernel_does(tmp_path, profile):
+    path = write_lesson(tmp_path, "import gc, subprocess, sys", "[gc.get_threshold(), size]",
+                        "subprocess.run([sys.executable, '-c', 'import gc; print(gc.get_threshold())'], capture_output=True, text=True).stdout")
+    executed = nbformat.read(run_lesson(path, tmp_path / "executed.ipynb", profile=profile).executed, as_version=4)
+    expected = str((100_000, 20, 20) if profile == "quick" else gc.get_threshold())
+    assert expected in output_text(executed, "get_threshold(), size") and expected in output_text(executed, "capture_output")
+
+
 def test_saved_outputs_change_the_source_in_nothing_else_and_are_clean(good, tmp_path):
     "Injected cell, progress bar, counts and addresses stay out; a skipped cell keeps what it had; nbdev_clean changes nothing."
     source = write_lesson(tmp_path, *GOOD)
@@ -155,7 +165,7 @@ def test_saved_outputs_change_the_source_in_nothing_else_and_are_clean(good, tmp
     assert outputs[2][0]["data"]["text/plain"] == ["[0, 1, 4]"] and outputs[2][0]["execution_count"] is None
     assert outputs[4] == kept
     assert {cell["execution_count"] for cell in saved["cells"] if cell["cell_type"] == "code"} == {None}
-    assert outputs[6] == [{"name": "stdout", "output_type": "stream", "text": ["done\n"]}]
+    assert outputs[6] == [{"name": "stdout", "output_type": "stream", "text": ["begun\n", "done\n"]}]  # as one, though a bar stood between
     assert " at 0x" not in source.read_text()
     before = source.read_bytes()
     (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = x\nuser = x\nauthor = x\ndescription = x\nbranch = main\nrepo = x\n"

@@ -39,7 +39,7 @@ class Generate:
     """What the text begins with."""
     sampling: Sampling
     model: str = "smollm2"
-    """A run of a decoder, any folder with a Llama of transformers, a GGUF file, or smollm2."""
+    """A run of a decoder, any folder with a Llama of transformers, a GGUF file, smollm2, or microbert-arith, which the package carries."""
 
     def run(self) -> None:
         "Print the text, then what follows as it comes."

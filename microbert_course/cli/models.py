@@ -1,12 +1,8 @@
 """Commands that use a trained model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
-
-from microbert_course.errors import CourseError
-from microbert_course.paths import runs_dir
 
 
 @dataclass
@@ -15,18 +11,17 @@ class FillMask:
 
     text: tyro.conf.Positional[str]
     """A sentence with one [MASK] in it."""
-    model: Path | None = None
-    """A run folder, or any BertForMaskedLM folder of transformers; without it the tour's run."""
+    model: str = "microbert-imdb"
+    """A run folder, any BertForMaskedLM folder of transformers, or microbert-imdb, which the package carries."""
     top_k: int = 5
     """How many guesses to show."""
 
     def run(self) -> None:
         "Print the most likely words with their probabilities."
         from microbert_course.models.bert import MicroBertForMaskedLM, fill_mask, load_tokenizer
+        from microbert_course.posttraining.common import base_folder
 
-        folder = self.model or runs_dir() / "tour"
-        if self.model is None and not (folder / "config.json").exists():
-            raise CourseError(f"there is no model at {folder} yet: run `microbert tour` (about a minute), or name one with --model")
+        folder = base_folder(self.model)
         guesses = fill_mask(MicroBertForMaskedLM.from_pretrained(folder), load_tokenizer(folder), self.text, self.top_k)
         for token, probability in guesses:
             print(f"{probability:6.1%}  {token}")

@@ -14,15 +14,21 @@ RAN_ON = "microbert"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def tidy_streams(outputs: list[dict]) -> list[dict]:
-    "The outputs with pieces of one stream joined, and of a progress bar only its last state (it keeps its carriage return)."
-    tidy = []
+def join_streams(outputs: list[dict]) -> list[dict]:
+    "The outputs with neighbouring pieces of one stream joined."
+    joined = []
     for output in outputs:
         is_stream = output["output_type"] == "stream"
-        if is_stream and tidy and tidy[-1]["output_type"] == "stream" and tidy[-1]["name"] == output["name"]:
-            tidy[-1]["text"] += output["text"]
+        if is_stream and joined and joined[-1]["output_type"] == "stream" and joined[-1]["name"] == output["name"]:
+            joined[-1]["text"] += output["text"]
         else:
-            tidy.append(output)
+            joined.append(output)
+    return joined
+
+
+def tidy_streams(outputs: list[dict]) -> list[dict]:
+    "The outputs with pieces of one stream joined, and of a progress bar only its last state (it keeps its carriage return)."
+    tidy = join_streams(outputs)
     for output in tidy:
         if output["output_type"] == "stream":
             output["text"] = re.sub(r"[^\n]*\r(?=[^\n\r])", "\r", output["text"])
@@ -55,7 +61,7 @@ def save_outputs(executed: str | Path, source: str | Path, ran_on: dict | None =
             continue
         cell["execution_count"] = None
         if not is_skipped({**cell, "source": "".join(cell["source"])}, flags):
-            cell["outputs"] = [clean_output(output) for output in twin["outputs"] if not is_progress_bar(output)]
+            cell["outputs"] = join_streams([clean_output(output) for output in twin["outputs"] if not is_progress_bar(output)])
     if ran_on is not None:
         notebook["metadata"][RAN_ON] = ran_on
     write_whole(source, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

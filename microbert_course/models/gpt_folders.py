@@ -15,6 +15,7 @@ from microbert_course.models.checkpoints import (
     to_transformers_weights,
     write_folder,
 )
+from microbert_course.pretrained import carried_models, pretrained_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -124,7 +125,7 @@ def read_llama_weights(model: "GptForCausalLM", folder: str | Path) -> dict[str,
 
 
 def load_decoder(
-    name: str | Path,  # a folder with a Llama and its tokenizer, a GGUF file, or "smollm2"
+    name: str | Path,  # a folder with a Llama and its tokenizer, a GGUF file, "smollm2", or a decoder that the package carries
 ) -> tuple["GptForCausalLM", "PreTrainedTokenizerFast"]:  # fp32, on the CPU, in eval mode
     """A decoder and its tokenizer, wherever they are.
 
@@ -136,6 +137,7 @@ def load_decoder(
         return read_gguf(fetch_weights("smollm2") / next(iter(WEIGHTS["smollm2"].files)))
     if Path(name).suffix == ".gguf":
         return read_gguf(name)
+    name = pretrained_folder(str(name)) if str(name) in carried_models() else name
     model, tokenizer = GptForCausalLM.from_pretrained(name), load_tokenizer(name)
     if len(tokenizer) > model.config.vocab_size:
         raise CourseError(f"the tokenizer in {name} has {len(tokenizer)} entries and the model {model.config.vocab_size}: use the one saved with the model")

@@ -13,14 +13,17 @@ from microbert_course.data.weights import WEIGHTS, fetch_weights
 from microbert_course.errors import CourseError
 from microbert_course.models.lora import LoraConfig, add_lora, merge, remove_lora
 from microbert_course.models.lora_folders import has_adapters, save_adapter
+from microbert_course.pretrained import carried_models, pretrained_folder
 from microbert_course.training.loop import seed_for
 from microbert_course.training.settings import TrainConfig
 
 
-def base_folder(model: str) -> Path:  # a name that `microbert fetch` knows, or a folder
+def base_folder(model: str) -> Path:  # a name that `microbert fetch` or `microbert models list` knows, or a folder
     """Where the encoder is that a run begins with.
 
-    Raises: CourseError if weights of that name are not on this machine."""
+    Raises: CourseError if weights of that name are not on this machine, or damaged."""
+    if model in carried_models():
+        return pretrained_folder(model)
     return fetch_weights(model) if model in WEIGHTS else Path(model)
 
 

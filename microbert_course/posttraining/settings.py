@@ -54,7 +54,7 @@ class FinetuneConfig(EpochConfig):
     Raises: CourseError, naming the field, if a value makes no sense."""
 
     # data
-    model: str = "minilm"  # a name that `microbert fetch` knows, a folder with a BERT in it, or a classifier to go on with
+    model: str = "minilm"  # a name that `microbert fetch` or `microbert models list` knows, a folder with a BERT in it, or a classifier to go on with
     data: str = "imdb"  # imdb, rotten_tomatoes, a labelled .csv, .json, .jsonl (.gz, .xz) or .parquet file, a folder of prepared rows, or a name on the hub
     test: str = ""  # a labelled file to score the finished model on; its texts are taken out of the training texts
     text_column: str = ""  # where a file has its texts; without it the first of text, sentence, review, … that there is

@@ -16,7 +16,7 @@ from microbert_course.files import read_json
 from microbert_course.manifests import damage, read_manifest, whole_folder
 
 HERE = Path(__file__).parent
-KEPT = ("config.json", "model.safetensors", "tokenizer*", "special_tokens*", "chat_template*", "generation_config.json", "training.*", "loss.png")
+KEPT = ("config.json", "tokenizer*", "special_tokens*", "chat_template*", "generation_config.json", "training.*", "loss.png")
 KEPT_UPDATES = 1_000  # of a run's log, at most
 
 
