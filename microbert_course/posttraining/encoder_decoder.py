@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from microbert_course.errors import CourseError
 from microbert_course.models.checkpoints import load_tokenizer
 from microbert_course.posttraining.problems import completion_texts
 from microbert_course.posttraining.settings import SftConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,7 @@ class Pair:
 class EncoderDecoder(nn.Module):
     "A model of transformers with the names by which the engine asks for shapes."
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: "PreTrainedModel"):
         super().__init__()
         self.model, theirs = model, model.config
         dropout = getattr(theirs, "dropout_rate", getattr(theirs, "dropout", 0.0))
@@ -48,6 +52,8 @@ def load_encoder_decoder(folder: str | Path) -> tuple[EncoderDecoder, PreTrained
     """The model in a folder of transformers.
 
     Raises: CourseError if it cannot be opened."""
+    from transformers import AutoModelForSeq2SeqLM  # here, not above: it takes a second
+
     try:
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -160,7 +160,6 @@ def _launch(kernel, qkv: Tensor, numbers: Tensor | None, *others: Tensor, num_st
 @torch.library.custom_op("microbert_course::attend", mutates_args=())
 def _attend(qkv: Tensor, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
     "Context and, for the way back, the binary logarithm of each query's sum."
-    batch, seq, _, num_heads, head_dim = qkv.shape
     context, log_sums = _attend_shapes(qkv, numbers)
     _launch(_forward_kernel, qkv, numbers, context, log_sums, num_stages=3)
     return context, log_sums
@@ -197,8 +196,8 @@ _attend.register_autograd(_differentiate, setup_context=_remember)
 
 
 def attend(
-    qkv: Tensor,  # (batch, seq, 3, num_heads, head_dim) contiguous, 16 bits; head_dim 16, 32 or 64
+    qkv: Tensor,  # (batch, seq, 3, num_heads, head_dim) of 16 bits; head_dim 16, 32 or 64
     numbers: Tensor | None = None,  # (batch, seq) integers or bool: who has the same sees each other, 0 = padding
 ) -> Tensor:  # (batch, seq, num_heads, head_dim); 0 for padding
     "Scaled dot-product attention within every document, or over the whole row; the same to the bit each time."
-    return _attend(qkv, numbers)[0]
+    return _attend(qkv.contiguous(), numbers)[0]

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from microbert_course.models.experts import balance_loss, expert_capacity, find_seats, route
-from microbert_course.posttraining.grpo import group_advantages
 from microbert_course.visual.palette import COLOURS, GREY, INK, new_figure, titled
 
 # --- experts ---------------------------------------------------------------------------------------------------------
@@ -96,7 +95,11 @@ def make_group(completions=None, rewards=None, advantages=None) -> dict:
     rewards = torch.as_tensor(rewards, dtype=torch.float32).detach().cpu()
     if rewards.shape != (len(completions),) or len(completions) < 2:
         raise ValueError(f"{len(completions)} completions and rewards of the shape {tuple(rewards.shape)}: give two or more completions of one prompt, a number for each")
-    return {"completions": [str(text) for text in completions], "rewards": rewards, "advantages": advantages or group_advantages}
+    if advantages is None:
+        from microbert_course.posttraining import grpo  # here, not above: it takes a second
+
+        advantages = grpo.group_advantages
+    return {"completions": [str(text) for text in completions], "rewards": rewards, "advantages": advantages}
 
 
 def fit_group(live: dict, settings: dict) -> dict:

@@ -5,7 +5,6 @@ import html
 import torch
 from torch import Tensor
 
-from microbert_course.data.wordpiece import train_words
 from microbert_course.models.bert import MicroBert, MicroBertConfig
 from microbert_course.visual.attention import show_attention
 from microbert_course.visual.palette import COLOURS, INK, new_figure, titled
@@ -20,6 +19,8 @@ def make_heads(model=None, tokenizer=None) -> dict:
         given, missing = ("model", "tokenizer") if tokenizer is None else ("tokenizer", "model")
         raise ValueError(f"a {given} is given without its {missing}, and they belong together: give both, or neither")
     if tokenizer is None:
+        from microbert_course.data.wordpiece import train_words  # here, not above: it takes half a second
+
         tokenizer = train_words([SOME_TEXT], 90)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

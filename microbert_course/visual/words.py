@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from microbert_course.data.wordpiece import bert_words, learn_wordpiece, train_words, wordpiece_encode
 from microbert_course.training.masking import mask_tokens
 from microbert_course.visual.boxes import Piece, draw_boxes, height_of
 from microbert_course.visual.palette import GREY, INK, PALE, PAPER, TINTS, new_figure, titled
@@ -20,12 +19,14 @@ a player played the played out part ; the playing was unplayed and unloved , lov
 
 def make_splitting(vocab=None, encode=None) -> dict:
     "A vocabulary learned from three lines, where none is given."
+    from microbert_course.data import wordpiece  # here, not above: it takes half a second
+
     if vocab is None:
         counts: dict[str, int] = {}
-        for word in bert_words(SOME_TEXT.replace("\n", " ")):
+        for word in wordpiece.bert_words(SOME_TEXT.replace("\n", " ")):
             counts[word] = counts.get(word, 0) + 1
-        vocab = learn_wordpiece(counts, 160)
-    return {"vocab": vocab, "encode": encode or wordpiece_encode}
+        vocab = wordpiece.learn_wordpiece(counts, 160)
+    return {"vocab": vocab, "encode": encode or wordpiece.wordpiece_encode}
 
 
 def fit_splitting(live: dict, settings: dict) -> dict:
@@ -39,6 +40,8 @@ def fit_splitting(live: dict, settings: dict) -> dict:
 
 def split_words(vocab: Mapping[str, int], encode: Callable, text: str, num_pieces: int) -> list[tuple[str, list[str]]]:
     "Each word of the text and its pieces, spelled with the first pieces of the vocabulary."
+    from microbert_course.data.wordpiece import bert_words  # here, not above: it takes half a second
+
     words = bert_words(text)
     if not words:
         raise ValueError(f"{text!r} holds no word: type a few letters")
@@ -84,7 +87,11 @@ def tell_wordpiece_splitting(vocab, encode, text, num_pieces) -> str:
 
 def make_masking(tokenizer=None, mask=None) -> dict:
     "A tokenizer of whole words, where none is given."
-    return {"tokenizer": tokenizer or train_words([SOME_TEXT], 90), "mask": mask or mask_tokens}
+    if tokenizer is None:
+        from microbert_course.data.wordpiece import train_words  # here, not above: it takes half a second
+
+        tokenizer = train_words([SOME_TEXT], 90)
+    return {"tokenizer": tokenizer, "mask": mask or mask_tokens}
 
 
 def corrupted(tokenizer, mask: Callable, text: str, mlm_probability: float, draw: int) -> tuple[Tensor, Tensor, Tensor, dict[str, int]]:

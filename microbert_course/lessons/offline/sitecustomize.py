@@ -1,4 +1,4 @@
-"""Refuses the network in a lesson's kernel, and in the Python programs that the kernel starts.
+"""Refuses the network in a lesson's kernel, and in the Python programs that the kernel starts; at quick sizes, collects garbage rarely.
 
 Python imports a module of this name at its start if it finds one; the harness puts this folder on PYTHONPATH and names a file in
 MICROBERT_NETWORK_LOG. Every attempt is noted there before it is refused, so a lesson that swallows the error is found as well.
@@ -63,3 +63,8 @@ def refuse(event: str, args: tuple) -> None:
 
 if __name__ == "sitecustomize" and os.environ.get("MICROBERT_NETWORK_LOG"):
     sys.addaudithook(refuse)
+
+if __name__ == "sitecustomize" and os.environ.get("MICROBERT_RARE_COLLECTIONS"):
+    import gc
+
+    gc.set_threshold(100_000, 20, 20)  # imports make a million objects that stay: looking through them every 700 is a tenth of a short lesson
