@@ -71,16 +71,16 @@ def test_a_run_resumes_to_the_bit_on_a_gpu(data, tmp_path, changes):
 @marked(gpu)
 @pytest.mark.parametrize("changes, tolerance", [({}, 1e-5), ({"gradient_accumulation_steps": 2}, 1e-5),
                                                 ({"mixed_precision": "bf16"}, 2e-2), ({"mixed_precision": "bf16", "compile": True}, 2e-2), ({"compile": True}, 1e-4),
-                                                ({"blocks": "modern"}, 1e-5), ({"blocks": "modern", "compile": True}, 1e-4)])
+                                                ({"blocks": "modern", "learning_rate": 8e-3}, 1e-5), ({"blocks": "modern", "learning_rate": 8e-3, "compile": True}, 1e-4)])
 def test_a_recorded_update_learns_what_an_unrecorded_one_does(data, tmp_path, changes, tolerance):
     "Real rates, so that what the optimizer does is seen in the losses; rows of several lengths, so that several graphs are made."
     settings = {"device": "auto", "num_steps": 40, "eval_every": 20, "dropout": 0.0, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128, "learning_rate": 4e-3}
     losses = {}
     for recorded in (False, True):
         plain = {name: value for name, value in changes.items() if name != "compile" or recorded}
-        run = pretrain(small_config(**settings, **plain, cuda_graph=recorded), tmp_path / str(recorded), data=data, progress=False)
+        run = pretrain(small_config(**{**settings, **plain}, cuda_graph=recorded), tmp_path / str(recorded), data=data, progress=False)
         losses[recorded] = [update["loss"] for update in run.history["train"]]
-    assert losses[False][-1] < losses[False][0] - 0.3
+    assert losses[False][-1] < losses[False][0] - 0.5
     assert max(abs(one - other) for one, other in zip(losses[False], losses[True], strict=True)) <= tolerance
 
 

@@ -14,6 +14,13 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # exp2 is what the hardware has
 
 
 @triton.jit
+def _place(seq, NUM_HEADS: tl.constexpr, NUM_BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
+    "What a program works on: where its row begins, among all tokens; its head; (BLOCK,) places in the row."
+    block, head = tl.program_id(0) % NUM_BLOCKS, tl.program_id(0) // NUM_BLOCKS
+    return (head // NUM_HEADS).to(tl.int64) * seq, head % NUM_HEADS, block * BLOCK + tl.arange(0, BLOCK)
+
+
+@triton.jit
 def _vectors(table, places, stride, seq, HEAD_DIM: tl.constexpr, IS_EVEN: tl.constexpr):
     "(BLOCK, HEAD_DIM), zeros beyond the row."
     at = table + places[:, None] * stride + tl.arange(0, HEAD_DIM)[None, :]
@@ -42,11 +49,9 @@ def _forward_kernel(
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, NUM_BLOCKS: tl.constexpr, BLOCK: tl.constexpr, IS_EVEN: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
 ):
     "A block of queries of one head: softmax over keys as they come (Milakov & Gimelshein 2018), nothing of size (seq, seq) in memory."
-    block, head = tl.program_id(0) % NUM_BLOCKS, tl.program_id(0) // NUM_BLOCKS
-    row, head = (head // NUM_HEADS).to(tl.int64) * seq, head % NUM_HEADS
+    row, head, here = _place(seq, NUM_HEADS, NUM_BLOCKS, BLOCK)
     hidden: tl.constexpr = NUM_HEADS * HEAD_DIM
     query_table = qkv + row * 3 * hidden + head * HEAD_DIM
-    here = block * BLOCK + tl.arange(0, BLOCK)
     query = _vectors(query_table, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
     if HAS_DOCUMENTS:
         ours = _documents(numbers + row, here, seq, -1)
@@ -88,13 +93,11 @@ def _backward_kernel(
     """A block of places of one head: the gradients of its keys and values, from all queries; then those of its queries, from all keys.
 
     Each weight is worked out twice, so that no two programs add to the same number, and every run adds in the same order."""
-    block, head = tl.program_id(0) % NUM_BLOCKS, tl.program_id(0) // NUM_BLOCKS
-    row, head = (head // NUM_HEADS).to(tl.int64) * seq, head % NUM_HEADS
+    row, head, here = _place(seq, NUM_HEADS, NUM_BLOCKS, BLOCK)
     hidden: tl.constexpr = NUM_HEADS * HEAD_DIM
     query_table = qkv + row * 3 * hidden + head * HEAD_DIM
     context_table, d_context_table = context + row * hidden + head * HEAD_DIM, d_context + row * hidden + head * HEAD_DIM
     log_sum_row = log_sums + row * NUM_HEADS + head * seq
-    here = block * BLOCK + tl.arange(0, BLOCK)
     query = _vectors(query_table, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
     key = _vectors(query_table + hidden, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
     value = _vectors(query_table + 2 * hidden, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
