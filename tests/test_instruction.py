@@ -479,6 +479,18 @@ def test_what_is_tested_is_not_learned_and_copies_stay_together():
         hold_out({"a": VERDICTS, "b": sums()}, {"a": 0.5, "b": 0.4})
 
 
+def test_what_is_held_out_of_one_set_is_learned_from_no_other():
+    "Two sets that share half of their prompts: none that is asked at a look is learned from, wherever it stands."
+    sets = {"verdicts": VERDICTS, "others": VERDICTS[20:] + sums()}
+    found = hold_out(sets, num_validation=8)
+    learned = {row["prompt"] for rows in found.train.values() for row in rows}
+    assert not learned & {row["prompt"] for rows in found.validation.values() for row in rows}
+    assert found.num_copies == sum(map(len, sets.values())) - sum(map(len, [*found.train.values(), *found.validation.values()])) > 0
+    asked_of_many = hold_out({"many": VERDICTS, "one": sums()[:2]}, num_validation=40).validation["many"]
+    with pytest.raises(DataError, match="every example of one is held out of another set too"):
+        hold_out({"many": VERDICTS, "one": asked_of_many[:2]}, num_validation=40)
+
+
 def test_a_configuration_is_read_to_the_end(tmp_path):
     "A file to learn from, a part of it, and another to be tested on; two at their rates."
     parts = [write_rows(tmp_path / name, [{"sentence": f"{name} film {number}", "label": number % 2} for number in range(30)]) for name in ("a.jsonl", "b.jsonl")]

@@ -26,7 +26,7 @@ class SftExamples:
     validation: dict[str, list[dict]]  # of the same sets, never learned from
     rates: dict[str, float] | None = None  # share of what is learned; None = in proportion to the sizes
     test: Sequence[dict] = ()
-    num_copies: int = 0  # examples left out of train because they are asked in test
+    num_copies: int = 0  # examples left out of train because they are asked in test, or held out of another set
 
 
 def known_set(name: str) -> Entry:
@@ -108,7 +108,7 @@ def hold_out(
     num_validation: int = 200,  # over all sets, by the rates; no more than a tenth of a set, and one at least
     test: Sequence[dict] = (),  # what is asked here is taken out of the sets first
 ) -> SftExamples:
-    """Sets in two parts at random; copies of a prompt are on the same side.
+    """Sets in two parts at random; copies of a prompt are on the same side, in whichever set they are.
 
     Raises: DataError if nothing is left of a set to learn from, CourseError if the rates do not sum to 1."""
     tested = {duplicate_key(example["prompt"]) for example in test}
@@ -117,13 +117,18 @@ def hold_out(
         if len({duplicate_key(example["prompt"]) for example in examples}) < 2:
             raise DataError(f"{name} has {len(examples)} examples that are not asked in the test, and one is held out: give at least two different ones")
     mixture = Mixture({name: len(examples) for name, examples in kept.items()}, rates)
-    train, validation = {}, {}
+    parts, validation = {}, {}
     for name, examples in kept.items():
         wanted = max(1, min(round(num_validation * mixture.rates[name]), len(examples) // 10))
         rows = split_indices([example["prompt"] for example in examples], wanted)
-        train[name], validation[name] = ([examples[row] for row in part] for part in rows)
-    return SftExamples(train, validation, None if rates is None or None in rates.values() else mixture.rates, test,
-                       sum(map(len, sets.values())) - sum(map(len, kept.values())))
+        parts[name], validation[name] = ([examples[row] for row in part] for part in rows)
+    held_out = {duplicate_key(example["prompt"]) for examples in validation.values() for example in examples}
+    train = {name: [example for example in examples if duplicate_key(example["prompt"]) not in held_out] for name, examples in parts.items()}
+    for name, examples in train.items():
+        if not examples:
+            raise DataError(f"every example of {name} is held out of another set too: leave the set out, or ask for fewer num_validation")
+    num_copies = sum(map(len, sets.values())) - sum(len(train[name]) + len(validation[name]) for name in train)
+    return SftExamples(train, validation, None if rates is None or None in rates.values() else mixture.rates, test, num_copies)
 
 
 def gather(config: SftConfig) -> SftExamples:
