@@ -491,6 +491,13 @@ def test_what_is_held_out_of_one_set_is_learned_from_no_other():
         hold_out({"many": VERDICTS, "one": asked_of_many[:2]}, num_validation=40)
 
 
+def test_sums_that_differ_in_a_sign_are_no_copies():
+    "3+4, 3-4 and 3*4 are three questions; the same one with other spaces or letters is a copy."
+    rows = {sign: [{"prompt": f"What is {a}{sign}{b}?", "answer": "0", "kind": "math", "labels": [], "final": "0"} for a in range(3) for b in range(3)] for sign in "+-*"}
+    found = hold_out({"minus": rows["-"], "times": rows["*"]}, num_validation=2, test=[*rows["+"], rows["*"][0] | {"prompt": "what  IS 0*0?"}])
+    assert found.num_copies == 1 and sum(map(len, [*found.train.values(), *found.validation.values()])) == 17
+
+
 def test_a_configuration_is_read_to_the_end(tmp_path):
     "A file to learn from, a part of it, and another to be tested on; two at their rates."
     parts = [write_rows(tmp_path / name, [{"sentence": f"{name} film {number}", "label": number % 2} for number in range(30)]) for name in ("a.jsonl", "b.jsonl")]

@@ -10,7 +10,9 @@ from string import Formatter, ascii_uppercase
 
 from microbert_course.data.labelled import _label
 from microbert_course.data.registry_entries import OPTIONAL, Entry
-from microbert_course.data.sources import DataError, clean_text
+from microbert_course.data.sources import DataError, clean_text, duplicate_key
+
+TEXT_KINDS = ("classification", "pairs", "regression", "text")  # of what is judged or read: case, markup and marks make no other text
 
 
 def to_examples(
@@ -39,6 +41,12 @@ def placed_examples(rows: Iterable[tuple[str, object]], entry: Entry) -> Iterato
             example = _example(part, entry, place)
             if example["answer"]:
                 yield place, example
+
+
+def prompt_key(example: dict) -> bytes:  # as `to_examples` makes it
+    "Equal for copies of a prompt: in texts that are judged as `duplicate_key` has it; in questions signs count, since 3+4 is not 3-4."
+    asked = example["prompt"] or example["answer"]
+    return duplicate_key(asked) if example["kind"] in TEXT_KINDS else " ".join(asked.casefold().split()).encode()
 
 
 def _parts(row: object, entry: Entry, place: str) -> list[dict]:

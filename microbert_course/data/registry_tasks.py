@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from microbert_course.data.labelled import LABEL_COLUMNS, MAX_LABELS, TEXT_COLUMNS, _label, _names
 from microbert_course.data.registry_entries import ALPACA, Entry
-from microbert_course.data.registry_rows import as_number, placed_examples
-from microbert_course.data.sources import DataError, duplicate_key
+from microbert_course.data.registry_rows import as_number, placed_examples, prompt_key
+from microbert_course.data.sources import DataError
 
 QUESTIONS = ("question", "problem", "query", "input")
 FINALS = ("final", "ground_truth")
@@ -156,7 +156,7 @@ def check_rows(
             num_examples += 1
             if example["labels"]:
                 counts[example["answer"]] = counts.get(example["answer"], 0) + 1
-            before = seen.setdefault(duplicate_key(example["prompt"] or example["answer"]), example["answer"])
+            before = seen.setdefault(prompt_key(example), example["answer"])
             num_contradictions += before != example["answer"] and bool(example["prompt"])
     present = [label for label, count in counts.items() if count]
     if entry.kind in ("classification", "pairs") and len(present) == 1:

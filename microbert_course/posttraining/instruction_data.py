@@ -8,8 +8,8 @@ from pathlib import Path
 from microbert_course.data.mixture import Mixture, parse_mixture
 from microbert_course.data.registry import REGISTRY, _is_installed, described, entry, read_rows, rows_of
 from microbert_course.data.registry_entries import Entry
-from microbert_course.data.registry_rows import placed_examples
-from microbert_course.data.sources import PACKAGES, DataError, _looks_like_a_path, duplicate_key, split_indices
+from microbert_course.data.registry_rows import placed_examples, prompt_key
+from microbert_course.data.sources import PACKAGES, DataError, _looks_like_a_path, split_indices
 from microbert_course.data.streams import _kind
 from microbert_course.posttraining.settings import SftConfig
 
@@ -111,19 +111,19 @@ def hold_out(
     """Sets in two parts at random; copies of a prompt are on the same side, in whichever set they are.
 
     Raises: DataError if nothing is left of a set to learn from, CourseError if the rates do not sum to 1."""
-    tested = {duplicate_key(example["prompt"]) for example in test}
-    kept = {name: [example for example in examples if duplicate_key(example["prompt"]) not in tested] for name, examples in sets.items()}
+    tested = {prompt_key(example) for example in test}
+    kept = {name: [example for example in examples if prompt_key(example) not in tested] for name, examples in sets.items()}
     for name, examples in kept.items():
-        if len({duplicate_key(example["prompt"]) for example in examples}) < 2:
+        if len({prompt_key(example) for example in examples}) < 2:
             raise DataError(f"{name} has {len(examples)} examples that are not asked in the test, and one is held out: give at least two different ones")
     mixture = Mixture({name: len(examples) for name, examples in kept.items()}, rates)
     parts, validation = {}, {}
     for name, examples in kept.items():
         wanted = max(1, min(round(num_validation * mixture.rates[name]), len(examples) // 10))
-        rows = split_indices([example["prompt"] for example in examples], wanted)
+        rows = split_indices([example["prompt"] for example in examples], wanted, keys=[prompt_key(example) for example in examples])
         parts[name], validation[name] = ([examples[row] for row in part] for part in rows)
-    held_out = {duplicate_key(example["prompt"]) for examples in validation.values() for example in examples}
-    train = {name: [example for example in examples if duplicate_key(example["prompt"]) not in held_out] for name, examples in parts.items()}
+    held_out = {prompt_key(example) for examples in validation.values() for example in examples}
+    train = {name: [example for example in examples if prompt_key(example) not in held_out] for name, examples in parts.items()}
     for name, examples in train.items():
         if not examples:
             raise DataError(f"every example of {name} is held out of another set too: leave the set out, or ask for fewer num_validation")
