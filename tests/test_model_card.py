@@ -91,6 +91,14 @@ def test_evaluate_counts_the_texts_that_the_run_learned_from(run, films, capsys)
         assert leaks["accuracy_without"]["value"] == clean["scores"]["accuracy"]["value"]
 
 
+def test_copies_that_the_run_left_out_are_no_leaks(films, tmp_path, capsys):
+    "Five test texts are in the training file, and --test took them out before anything was learned."
+    words = ["--max-seq-len", "24", "--num-epochs", "1", "--batch-size", "8", "--device", "cpu", "--num-threads", "1"]
+    assert main(["finetune", "--model", str(films / "base"), "--data", str(films / "train.jsonl"), "--test", str(films / "mixed.jsonl"),
+                 "--folder", str(tmp_path / "run"), *words]) == 0
+    assert "0 of the texts are in the texts it learned from" in evaluate(capsys, "--model", tmp_path / "run", "--data", films / "mixed.jsonl")
+
+
 def test_evaluate_compares_in_pairs(run, films, tmp_path, capsys):
     "Against a head that was never trained: the difference is this minus that, and McNemar's counts add up to it."
     model, tokenizer = load_sft_model(run)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from microbert_course.data.labelled import LabelledTexts, load_labelled, read_labelled
+from microbert_course.data.labelled import LabelledTexts, load_labelled, read_labelled, without_copies
 from microbert_course.data.leaks import find_leaks
 from microbert_course.data.sources import PACKAGES, DataError
 from microbert_course.errors import CourseError
@@ -56,6 +56,8 @@ def _leaks(folder: Path, rows: LabelledTexts, probabilities: np.ndarray, setting
         return None
     try:
         train = load_labelled(run["data"], run["text_column"], run["label_column"])[0]
+        if run.get("test"):  # what it was tested on, it did not learn from
+            train, _ = without_copies(train, read_labelled(run["test"], train.names, run["text_column"], run["label_column"]))
     except DataError:
         return None
     found = find_leaks(train.texts[: run["max_texts"] or None], rows.texts)
