@@ -77,6 +77,14 @@ def test_known_labels_may_be_names_or_numbers(tmp_path):
     assert read_labelled(path, names=("neg", "pos")).labels == [1, 0, 1]
 
 
+def test_names_that_are_numbers_have_no_others(tmp_path):
+    "Of stars 1 to 3, 0 is none: it would be the first name's place, and so would 1."
+    path = write(tmp_path / "a.jsonl", as_jsonl([{"text": "a", "label": 1}, {"text": "b", "label": 3}]))
+    assert read_labelled(path, names=("1", "2", "3")).labels == [0, 2]
+    write(path, as_jsonl([{"text": "a", "label": 0}, {"text": "b", "label": 1}]))
+    assert "line 1: the label '0' is none of 1, 2, 3" in complaint(read_labelled, path, names=("1", "2", "3"))
+
+
 @pytest.mark.parametrize(("content", "names", "words"), [
     ('{"text": "a", "label": "pos"}\n{"text": "b", "label": "mixed"}\n', ("neg", "pos"), ["line 2", "'mixed'", "none of neg, pos"]),
     ('{"text": "a", "label": 0}\n{"text": "b", "label": 2}\n', ("neg", "pos"), ["line 2", "'2'", "none of neg, pos"]),

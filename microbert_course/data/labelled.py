@@ -83,7 +83,7 @@ def read_labelled(
     text_column: str = "",  # "" = found by its name
     label_column: str = "",  # "" = found by its name
 ) -> LabelledTexts:  # all rows, in the order of the file
-    """The labelled texts of a file. Where `names` are given, a label may be a name or its number.
+    """The labelled texts of a file. Where `names` are given, a label may be a name or, if no name is a number, its place.
 
     Raises: DataError, with the row and its value, if a column is missing, a row has no text or a label that is none, or there is but one label."""
     path = Path(path).expanduser()
@@ -173,8 +173,8 @@ def _names(values: Iterable[str]) -> list[str]:
 
 def _as_numbers(values: list[str], places: list[str], names: Sequence[str], path: Path) -> list[int]:
     numbers = {name: number for number, name in enumerate(names)}
-    for number in range(len(names)):
-        numbers.setdefault(str(number), number)  # 1 for the second name
+    if not any(name.removeprefix("-").isdecimal() for name in names):  # of names that are numbers, such as stars, 0 and 1 would both be the first
+        numbers |= {str(number): number for number in range(len(names))}  # 1 for the second name
     for value, place in zip(values, places, strict=True):
         if value not in numbers:
             raise DataError(f"{path}, {place}: the label {value!r} is none of {', '.join(names)}: correct it or delete the row")
