@@ -138,6 +138,7 @@ def test_a_tokenizer_without_a_template_gets_a_plain_one(tokenizer, tmp_path):
     assert with_template(plain) is plain
     other = with_template(plain, 'review : "{prompt}"\\ is')
     assert asked("a \\n {b}", other) == 'review : "a \\n {b}"\\ is' and asked("x", plain) == "x\n"
+    assert asked("ä", with_template(plain, "🙂 é {prompt}")) == "🙂 é ä"
     other.save_pretrained(tmp_path)
     assert asked("x", AutoTokenizer.from_pretrained(tmp_path)) == 'review : "x"\\ is'
 

@@ -73,8 +73,9 @@ def with_template(
     edges = tokenizer("")["input_ids"]  # what it puts around a text by itself
     begin = [token for token in edges if token not in (tokenizer.eos_token_id, tokenizer.sep_token_id) or token == tokenizer.bos_token_id]
     begin, end = "".join(tokenizer.convert_ids_to_tokens(begin)), end or tokenizer.eos_token or ""
-    asked, said = (f"{json.dumps(left)} + message['content'] + {json.dumps(right)}" for left, right in ((before, after), ("", end)))
-    tokenizer.chat_template = (f"{{{{ {json.dumps(begin)} }}}}{{% for message in messages %}}{{% if message['role'] == 'user' %}}{{{{ {asked} }}}}"
+    quoted = partial(json.dumps, ensure_ascii=False)  # the escapes of an emoji are two half characters to Jinja
+    asked, said = (f"{quoted(left)} + message['content'] + {quoted(right)}" for left, right in ((before, after), ("", end)))
+    tokenizer.chat_template = (f"{{{{ {quoted(begin)} }}}}{{% for message in messages %}}{{% if message['role'] == 'user' %}}{{{{ {asked} }}}}"
                                f"{{% else %}}{{{{ {said} }}}}{{% endif %}}{{% endfor %}}")
     return tokenizer
 
