@@ -222,6 +222,13 @@ def test_the_objective_is_the_loss_on_paper_and_micro_batches_add_up_to_it(loss,
     assert (sum(part[1] for part in parts) / batch.num_predicted).item() == pytest.approx(data.figures["even"])
 
 
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_a_group_that_earns_the_same_fraction_has_no_advantage(scale):
+    "The mean of eight times 0.1 is not 0.1 in float32, and what is left of it was divided by 1e-4."
+    for reward in (0.1, 0.3, 0.7, 1.1, 1.3):
+        assert group_advantages(torch.full((32,), reward), 8, scale).count_nonzero() == 0
+
+
 def test_groups_without_spread_are_not_read_and_change_nothing():
     "Of three groups one is all right and one all wrong: only the third is read, and the gradient is that of all three."
     data, objective = data_of(CONFIG)

@@ -72,7 +72,8 @@ def group_advantages(
     if scale not in ("std", "none"):
         raise ValueError(f"scale {scale!r} is unknown: choose 'std' or 'none'")
     groups = rewards.view(-1, group_size)                                # (prompts, group_size)
-    advantages = groups - groups.mean(dim=1, keepdim=True)
+    is_flat = (groups == groups[:, :1]).all(dim=1, keepdim=True)         # (prompts, 1): the mean of equal numbers may be rounded
+    advantages = (groups - groups.mean(dim=1, keepdim=True)).masked_fill(is_flat, 0)
     if scale == "std":
         advantages = advantages / (groups.std(dim=1, keepdim=True) + 1e-4)  # a group without spread stays at 0
     return advantages.flatten()
@@ -322,7 +323,7 @@ class GrpoData:
         prompt_ids, prompt_mask = (rows.repeat_interleave(group_size, dim=0) for rows in (prompt_ids, prompt_mask.bool()))
         batch = GrpoBatch(torch.cat([prompt_ids, completion_ids], dim=1), torch.cat([prompt_mask, completion_mask], dim=1), completion_mask,
                           advantages.to(device), scores[self.terms[0].name], weights, divisor, credit=divisor / len(rewards))
-        varied = rewards.view(-1, group_size).std(dim=1) > 0
+        varied = (rewards.view(-1, group_size) != rewards[::group_size, None]).any(dim=1)
         self.figures = {"reward": rewards.mean().item(), "varied_groups": varied.float().mean().item(),
                         "completion_tokens": completion_mask.sum(dim=1).float().mean().item(), **{name: score.mean().item() for name, score in scores.items()}}
         if config.num_iterations > 1:
