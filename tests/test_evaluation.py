@@ -240,7 +240,8 @@ def test_log_probabilities_have_the_same_temperature_as_logits():
 
 @pytest.mark.parametrize(("logits", "labels", "says"), [
     ([[2.0, 0.0], [0.0, 1.0]], [0, 1], "all 2 texts are right"), ([[2.0, 0.0], [0.0, 1.0]], [1, 0], "say nothing of their labels"),
-    ([[0.0, 0.0]], [0], "say nothing of their labels"), ([2.0, 0.0], [0, 1], r"logits of shape \(2,\)"), ([[2.0, 0.0]], [0, 1], r"labels of shape \(2,\)")])
+    ([[0.0, 0.0]], [0], "say nothing of their labels"), ([[0.0, -math.inf], [0.0, -1.0], [-2.0, 0.0]], [0, 1, 1], "1 of the scores are no finite numbers"),
+    ([2.0, 0.0], [0, 1], r"logits of shape \(2,\)"), ([[2.0, 0.0]], [0, 1], r"labels of shape \(2,\)")])
 def test_where_no_temperature_is_best_that_is_said(logits, labels, says):
     with pytest.raises(ValueError, match=says):
         fit_temperature(logits, labels)

@@ -222,10 +222,12 @@ def fit_temperature(
 ) -> float:  # divide the logits by it
     """The temperature at which these labels are the least surprise (Guo et al. 2017, §4.2).
 
-    Raises: ValueError if the shapes do not fit, or no temperature is best: every text is right, or the scores say nothing of the labels."""
+    Raises: ValueError if the shapes do not fit, a score is not finite, or no temperature is best: every text is right, or the scores say nothing of the labels."""
     logits, labels = np.asarray(logits, dtype=float), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise ValueError(f"logits of shape {logits.shape} and labels of shape {labels.shape}: give (texts, labels) and (texts,)")
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(logits)):,} of the scores are no finite numbers: give logits, a probability of 0 has no logarithm")
     logits = logits - logits.max(-1, keepdims=True)
     wanted = logits[np.arange(len(labels)), labels].mean()
 
