@@ -96,6 +96,7 @@ def test_a_mistake_is_one_sentence(films, tmp_path, capsys, words, said):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["classify"], "give either a text"), (["classify", "fine", "--file", "a.txt"], "give either a text"),
+    (["classify", "--file", "a.txt", "--to", "nowhere/a.csv"], "there is no folder nowhere: make it first"),
     (["classify", "fine", "--to", "a.csv"], "--to a.csv is for the texts of a --file"), (["classify", "fine", "--model", "nowhere"], "nowhere is not a folder"),
 ])
 def test_a_question_that_cannot_be_answered_is_one_sentence(capsys, words, said):

@@ -79,6 +79,8 @@ class Classify:
             raise CourseError('give either a text, as in `microbert classify "a film to remember"`, or a --file with texts')
         if self.to and not self.file:
             raise CourseError(f"--to {self.to} is for the texts of a --file: leave it out, or give one")
+        if self.to and not self.to.absolute().parent.is_dir():
+            raise CourseError(f"--to {self.to}: there is no folder {self.to.parent}: make it first, or name another file")
         from microbert_course.data.streams import stream_texts
         from microbert_course.posttraining.classification import classify, load_sft_model
 
