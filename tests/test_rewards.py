@@ -86,6 +86,8 @@ def test_a_reward_that_is_no_reward_is_refused(given, sentence):
 def test_values_are_equal_only_in_kind():
     "True is not 1 and '1' is not 1; 0.1 + 0.2 is 0.3."
     assert share_equal([True, "1", 0.1 + 0.2, [1, 2], 2], [1, 1, 0.3, [1, 2], 2.0]) == 0.6
+    assert share_equal([[0.1 + 0.2], {"a": 0.1 + 0.2}, (1, [2])], [[0.3], {"a": 0.3}, [1, [2]]]) == 1  # cases are JSON, which has no tuples
+    assert share_equal([[True], [1], [1, 2], {"a": 1}], [[1], ["1"], [1], {"b": 1}]) == 0
 
 
 ADD = json.dumps({"function": "add", "cases": [{"inputs": {"a": 2, "b": 3}, "output": 5}, {"inputs": {"a": -1, "b": 1}, "output": 0}]})

@@ -143,9 +143,17 @@ def total_reward(
 
 
 def share_equal(values: Sequence[object], wanted: Sequence[object]) -> float:  # 1.0 = all, 0.0 = none
-    "How many values are what they should be; numbers may differ in their last digits, and True is not 1."
-    same = [type(value) is type(right) and value == right or _close(value, right) for value, right in zip(values, wanted, strict=True)]
+    "How many values are what they should be; numbers may differ in their last digits, a tuple is a list, and True is not 1, within lists and dicts too."
+    same = [_is_same(value, right) for value, right in zip(values, wanted, strict=True)]
     return sum(same) / len(same)
+
+
+def _is_same(value: object, right: object) -> bool:
+    if isinstance(value, list | tuple) and isinstance(right, list | tuple):
+        return len(value) == len(right) and all(map(_is_same, value, right))
+    if isinstance(value, dict) and isinstance(right, dict):
+        return value.keys() == right.keys() and all(_is_same(value[key], right[key]) for key in right)
+    return type(value) is type(right) and value == right or _close(value, right)
 
 
 def _close(value: object, right: object) -> bool:
