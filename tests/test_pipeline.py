@@ -77,6 +77,12 @@ def test_three_stages_end_in_one_report(small):
     assert model(torch.tensor([tokenizer("27+15=")["input_ids"]])).logits.isfinite().all()
 
 
+def test_pretraining_alone_has_its_report_too(small, tmp_path):
+    "No stage says how long an answer is, and the model reads 32 tokens."
+    (tmp_path / "alone.toml").write_text(SMALL[: SMALL.index("[sft]")])
+    assert "`27+15=`" in run_pipeline(read_pipeline(tmp_path / "alone.toml"), tmp_path / "run", progress=False).read_text()
+
+
 @pytest.mark.parametrize("killed_at", [2, 8, 10, 15])  # updates; 8 are pretraining, 5 instruction tuning
 def test_a_kill_changes_nothing(small, killed_at, tmp_path, monkeypatch):
     "Inside a stage or between two, a pipeline goes on where it was, and its last weights are those of the uninterrupted one, to the bit."

@@ -12,14 +12,14 @@ from microbert_course.models.gpt_folders import load_decoder
 from microbert_course.posttraining.evaluation import bootstrap
 from microbert_course.posttraining.grpo import plot_rewards, problems_of
 from microbert_course.posttraining.model_card import write_model_card
-from microbert_course.posttraining.problems import Problem, answers_to, put_question
+from microbert_course.posttraining.problems import Problem, Prompts, answers_to, put_question
 from microbert_course.posttraining.rewards import label_reward, numeric_reward
 from microbert_course.posttraining.settings import GrpoConfig
 from microbert_course.training.loop import plot_history
 
 TITLES = {"before": "before", "pretrain": "pretraining", "sft": "instruction tuning", "grpo": "learning from rewards"}
 REWARDS = {"number": numeric_reward, "label": label_reward}
-SAMPLE_TOKENS = 48  # of a sample, where no stage says how long an answer is
+SAMPLE_TOKENS = 48  # of a sample at most, where no stage says how long an answer is: the model may read less
 
 
 def write_report(
@@ -88,7 +88,8 @@ def _samples(model: GptForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts:
     given = next((runs[name] for name in ("grpo", "sft") if name in runs), {})
     own = runs.get("grpo", {}).get("prompt", "")
     problems = [Problem(put_question(prompt, tokenizer, own), "") for prompt in prompts]
-    return answers_to(model, tokenizer, problems, given.get("max_new_tokens", SAMPLE_TOKENS))
+    room = model.config.max_seq_len - max(map(len, Prompts(problems, tokenizer).ids))
+    return answers_to(model, tokenizer, problems, given.get("max_new_tokens") or max(1, min(SAMPLE_TOKENS, room)))
 
 
 def _picture(folder: Path, stages: list[str]) -> bytes:
