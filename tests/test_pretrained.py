@@ -133,6 +133,7 @@ def test_a_recipe_makes_its_model_again_and_the_two_are_compared(copies, tmp_pat
     assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "run"), "--carry"]) == 0
     log, whole = (read_json(folder / "history.json") for folder in (copies / "small", tmp_path / "run"))
     assert log["train"] == whole["train"][::2] != whole["train"] and log["validation"] == whole["validation"]
+    assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "run")]) == 1 and (tmp_path / "run" / "training.json").is_file()  # somebody's run stays
     assert main(["models", "reproduce", "small", "--folder", str(tmp_path / "again")]) == 0
     said = capsys.readouterr().out
     assert "in 4 updates\n" in said and "the same to the bit" in said and main(["models", "verify"]) == 0

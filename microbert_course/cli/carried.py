@@ -77,6 +77,9 @@ class Reproduce:
         )
 
         recipe = recipe_of(self.name)
+        for suffix in RECIPES[recipe].parts.values() if self.folder else ():
+            if (place := self.folder.with_name(self.folder.name + suffix)).exists():
+                raise CourseError(f"{place} is there already, and nothing in it is replaced: choose another --folder")
         metric = RECIPES[recipe].metric
         runs, seconds = reproduce(recipe, self.folder or runs_dir() / f"reproduced-{recipe}")
         for name, run in runs.items():
