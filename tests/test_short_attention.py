@@ -91,13 +91,16 @@ def test_a_model_with_it_reads_as_one_without(attention, seq, hidden, is_compile
         assert (ours - theirs).norm() <= 5e-2 * theirs.norm() + 1e-3
 
 
-def test_without_a_gpu_or_triton_nothing_changes(monkeypatch):
-    for has_gpu, triton in ((False, object()), (True, None)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
-        monkeypatch.setattr(kernels, "find_spec", lambda name, triton=triton: triton)
-        model = small_model(MultiHeadAttention)
-        kernels.use_short_attention(model)
-        assert not kernels.runs_short_attention(model, torch.bfloat16, 0.0)
+@pytest.mark.parametrize("has_gpu, capability, hip, triton", [(False, (9, 0), None, True), (True, (7, 5), None, True), (True, (9, 0), "7.0", True), (True, (9, 0), None, False)])
+def test_without_a_gpu_that_it_suits_or_triton_nothing_changes(monkeypatch, has_gpu, capability, hip, triton):
+    "A T4 (7.5) has too little shared memory for the kernels, and AMD's GPUs are untried."
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(kernels, "find_spec", lambda name: triton or None)
+    model = small_model(MultiHeadAttention)
+    kernels.use_short_attention(model)
+    assert not kernels.runs_short_attention(model, torch.bfloat16, 0.0)
 
 
 @pytest.mark.parametrize("attention", [MultiHeadAttention, DocumentAttention])

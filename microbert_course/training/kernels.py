@@ -58,13 +58,15 @@ def choose_kernel(
 
 LONGEST, LONGEST_WITH_MASK = 256, 512  # tokens of rows that `short_attention` reads faster than torch's kernels
 HEAD_DIMS = (16, 32, 64)
+OLDEST = (8, 0)  # compute capability: in Turing's 64 KiB of shared memory the kernels' tables do not fit, and its registers spill
 
 
 def use_short_attention(
     model: nn.Module,
 ) -> None:
-    "Let BERT's attention run the course's own kernels for short rows: on a GPU, in 16 bits, without dropout; nothing changes elsewhere."
-    if not torch.cuda.is_available() or find_spec("triton") is None:
+    "Let BERT's attention run the course's own kernels for short rows: on an NVIDIA GPU from Ampere on, in 16 bits, without dropout; nothing changes elsewhere."
+    is_suited = torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability() >= OLDEST
+    if not is_suited or find_spec("triton") is None:
         return
     from microbert_course.training.short_attention import attend  # here: it needs Triton
 
