@@ -5,6 +5,7 @@
 
 import argparse
 import copy
+import datetime
 import gc
 import json
 import statistics
@@ -361,7 +362,7 @@ def main() -> None:
     PREPARED = arguments.prepared
     if not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device, and this compares what runs on one")
-    figures = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    figures = {"date": datetime.date.today().isoformat(), "device": torch.cuda.get_device_name(), "torch": torch.__version__}
     for name in arguments.only:
         figures[name] = SECTIONS[name](arguments.rounds)
         print(table(figures[name]), flush=True)

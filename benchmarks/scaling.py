@@ -17,6 +17,7 @@ Needs torch, transformers and accelerate alone. About two minutes for each numbe
 """
 
 import argparse
+import datetime
 import json
 import os
 import subprocess
@@ -225,7 +226,7 @@ def main() -> None:
                        "step_ms": ".1f", "batch_ms": ".1f", "all_reduce_ms": ".2f", "peak_gb": ".1f"}), end="\n\n")
     print(table(differences, {"shape": "", "launch": "", "gpus": "", "precision": "", "max_difference": ".1e", "mean_difference": ".1e", "moved": ".1e"}))
     if arguments.json:
-        figures = {"device": device, "torch": torch.__version__, "recorded": arguments.recorded, "elapsed_s": time.monotonic() - begun, "rows": rows, "differences": differences}
+        figures = {"date": datetime.date.today().isoformat(), "device": device, "torch": torch.__version__, "recorded": arguments.recorded, "elapsed_s": time.monotonic() - begun, "rows": rows, "differences": differences}
         Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if failed:
         sys.exit(f"failed, so not in the table: {', '.join(failed)}")
