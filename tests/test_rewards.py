@@ -28,15 +28,17 @@ from microbert_course.posttraining.rewards import (
     ("The answer is 42.", 42), ("12 + 30 = 42", 42), ("42", 42), ("-3", -3), ("\N{MINUS SIGN}5 degrees", -5), ("about .5", Fraction(1, 2)),
     ("it costs $1,234.50 in all", Fraction(2469, 2)), ("-$5", -5), ("3/4 of a cup", Fraction(3, 4)), ("1e3 m", 1000), ("50%", 50), ("12km", 12),
     ("7 birds\n#### 1,234", 1234), ("#### -7\nThat was 9 steps.", -7), (r"\boxed{\frac{3}{4}} so 12", Fraction(3, 4)), (r"\boxed{\text{is } 8} 9", 8),
-    (r"first \boxed{1}, no: \boxed{2}", 2), ("10-7", 7), (r"\$18", 18), ("1{,}000", 1000)])
+    (r"first \boxed{1}, no: \boxed{2}", 2), ("10-7", 7), (r"\$18", 18), ("1{,}000", 1000), (r"\boxed{1\,000}", 1000),
+    (r"\boxed{\dfrac{-1}{2}}", Fraction(-1, 2)), (r"\frac{\pi}{2} is no sum, 7 is", 7), ("of the 3\n1/2", Fraction(1, 2))])
 def test_the_number_that_is_meant_is_found(text, number):
     "Marked places come first, then the last number; commas, signs, units and fractions are understood."
     assert parse_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["no idea", "", "forty-two", "x2 y3", "1/0", r"\boxed{unknown} but 42", "#### none\nor 42", "9" * 5_000])
+@pytest.mark.parametrize("text", ["no idea", "", "forty-two", "x2 y3", "1/0", r"\boxed{unknown} but 42", "#### none\nor 42", "9" * 5_000,
+                                  r"\boxed{\frac{\pi}{2}}", r"it is 5: \frac{\sqrt{2}}{2}", r"\frac{1.5}{2}", r"\frac12", r"3\frac{1}{2}", r"3 \frac{1}{2}", "3 1/2 days"])
 def test_what_has_no_answer_has_no_number(text):
-    "A marked place without a number hides no other one, and nothing here raises."
+    "A marked place without a number hides no other one, a fraction that cannot be read is not its last part, and nothing here raises."
     assert parse_number(text) is None
 
 

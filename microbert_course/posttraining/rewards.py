@@ -17,6 +17,8 @@ from microbert_course.errors import CourseError
 Reward = Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequence[float] | Tensor]  # prompts, completions, answers: a score each
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?[$€£]?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d+|\.\d+)?(?:[eE][-+]?\d{1,3}(?!\w))?(?:\s?/\s?\d+(?!\d))?")
+_FRACTION = re.compile(r"(?<!\d)(?<!\d )\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+_UNREADABLE = re.compile(r"\\[dt]?frac\s*\d*(?:\{(?:[^{}]|\{[^{}]*\})*\})*|(?<=\d)[^\S\n]+\d+\s?/\s?\d+(?!\d)")  # \frac{\pi}{2}, and 3 1/2
 _MINUS = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{NO-BREAK SPACE}": " "})
 
 
@@ -31,7 +33,8 @@ def parse_number(
     marked = _boxed(text)
     if marked is None and "####" in text:
         marked = text.rpartition("####")[2].strip().partition("\n")[0]
-    text = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text if marked is None else marked).replace(r"\$", "$").replace("{,}", ",")
+    text = (text if marked is None else marked).replace(r"\$", "$").replace("{,}", ",").replace(r"\,", "")
+    text = _UNREADABLE.sub(" 1/0 ", _FRACTION.sub(r"\1/\2", text))  # 1/0 is no number: what stands last and cannot be read is not passed over
     found = [match.group() for match in _NUMBER.finditer(text) if any(sign.isdigit() for sign in match.group())]
     if not found:
         return None
