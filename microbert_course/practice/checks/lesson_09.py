@@ -284,7 +284,7 @@ def score_cases(rng: np.random.Generator) -> list[Case]:
 
 
 def score_variant(mode: str = "eval", after: str = "train", weights: str = "questions", counted: str = "asked", added: str = "totals",
-                  told: str = "nats"):
+                  told: str = "nats", reads: str = "its own"):
     "The score with one thing done otherwise."
 
     @torch.no_grad()
@@ -292,7 +292,7 @@ def score_variant(mode: str = "eval", after: str = "train", weights: str = "ques
         rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         objective, rows = MaskedLMLoss(model), []
         model.train(mode != "eval")
-        for batch in batches[rank::world_size]:
+        for batch in batches[rank::world_size] if reads == "its own" else batches:
             total = batch.num_predicted if counted == "asked" else int(batch.attention_mask.sum())
             loss, num_correct = (value.item() for value in objective(*batch.tensors("cpu")))
             if weights == "questions":
@@ -495,6 +495,9 @@ CHECKS = (
             Wrong(score_variant(added="scores"),
                   "You divide first and add up then: the mean of the processes' scores, in which a process with few questions counts "
                   "as much as one with many."),
+            Wrong(score_variant(reads="all"),
+                  "The scores are right, and every process reads all batches: eight processes do the same work eight times. Each reads its own share, "
+                  "and the totals are added up."),
             Wrong(score_variant(told="perplexity"),
                   "You answer the perplexity, the exponential of the loss. Nats are asked for."),
             Wrong(score_variant(told="tensors"),

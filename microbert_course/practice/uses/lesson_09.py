@@ -85,12 +85,17 @@ class Process:
 
 
 def scored(evaluate: Callable, settings: dict, weights_seed: int, batches: list[dict[str, Tensor]], num_processes: int) -> dict[str, Any]:
-    "The scores that each process comes to, and the mode in which the model is left."
+    "The scores that each process comes to, whether it read its own batches alone, and the mode in which the model is left."
     model, batches = small_bert(settings, weights_seed).train(), [Batch(**batch) for batch in batches]
-    if num_processes == 1:
-        scores = [evaluate(model, batches)]
-    else:
-        collected = []
-        scores = [evaluate(model, batches, Process(rank, num_processes, collected)) for rank in 2 * [*range(num_processes)]][num_processes:]
-    return {"the scores": scores, "the model is in training mode": model.training,
+    seen, scores, collected = [], [], []  # the ids that the model has read; what came of it; what was handed to `reduce`
+    model.bert.embeddings.register_forward_pre_hook(
+        lambda embeddings, arguments, named: seen.append(named["input_ids"] if "input_ids" in named else arguments[0]), with_kwargs=True)
+    reads_its_own = True
+    for rank in 2 * [*range(num_processes)] if num_processes > 1 else [0]:
+        seen.clear()
+        scores.append(evaluate(model, batches, Process(rank, num_processes, collected)) if num_processes > 1 else evaluate(model, batches))
+        own = [batch.input_ids for batch in batches[rank::num_processes]]
+        reads_its_own &= all(any(torch.equal(ids, input_ids) for input_ids in own) for ids in seen)
+    scores = scores[-num_processes:]
+    return {"the scores": scores, "each process reads its own batches alone": reads_its_own, "the model is in training mode": model.training,
             "the scores are plain numbers": all(isinstance(value, int | float) for score in scores for value in score.values())}
