@@ -539,9 +539,10 @@ def shape_for(
             if is_near and 0.5 <= ratio <= 1.5 and cost < smallest_cost:
                 best, smallest_cost = config, cost
     if best is None:
-        least = ModernConfig(vocab_size, 32, 1, 1, round(usual * 32 / 8) * 8, **switches)
-        raise CourseError(f"no shape with a vocabulary of {vocab_size:,} has about {target_params:,} parameters: the smallest has "
-                          f"{count_parameters(least):,}; give at least that, or a smaller vocab_size")
+        smallest = count_parameters(ModernConfig(vocab_size, 32, 1, 1, round(usual * 32 / 8) * 8, **switches))
+        why = f"the smallest has {smallest:,}; give at least that" if target_params < smallest else (
+            "32 to 8,192 numbers wide and up to 128 layers deep none comes within 2 %; give another number")
+        raise CourseError(f"no shape with a vocabulary of {vocab_size:,} has about {target_params:,} parameters: {why}, or a smaller vocab_size")
     return best
 
 # %% ../../nbs/2_scaling/16_modern_encoder.ipynb #fd8b8603
