@@ -85,7 +85,7 @@ def best_fit(
     sizes: Sequence[int],  # tokens of each document, 1 to `max_seq_len`
     max_seq_len: int,
 ) -> list[list[int]]:  # for each row, which documents share it
-    """Who shares a row with whom: the longest first, each into the fullest row that has room (Krell et al. 2021, §3).
+    """Who shares a row with whom: the longest first, each into the fullest row that has room (best fit decreasing, Johnson et al. 1974).
 
     Of documents equally long the first given goes first, of rows equally full the first opened is taken.
 

@@ -50,7 +50,7 @@ def pack_examples(
     max_seq_len: int,
     pad_id: int,  # any id of the vocabulary: nobody looks at it
 ) -> Packed:
-    """Whole examples, several a row: the longest first, each into the fullest row that has room (Krell et al. 2021, §3).
+    """Whole examples, several a row: the longest first, each into the fullest row that has room (best fit decreasing, Johnson et al. 1974).
 
     Labels travel with their example, so the last token of one is never asked for the first of the next.
 
