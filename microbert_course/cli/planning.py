@@ -85,7 +85,8 @@ class Plan:
             print(f"{'card':18} {'largest batch':>13}   {rows:,} rows (a tenth of the card is left free)")
             for card, num_bytes in CARDS.items():
                 verdict = "fit" if fits(plan, num_bytes) else "do not fit"
-                print(f"{card:18} {largest_batch(shape, num_bytes, **settings):13,}   {verdict}")
+                remark = ", in fp16: it has no bf16" if precision == "bf16" and card.startswith("T4") else ""
+                print(f"{card:18} {largest_batch(shape, num_bytes, **settings):13,}   {verdict}{remark}")
         if memory:
             check_fits(shape, rows, memory, **settings)
 
