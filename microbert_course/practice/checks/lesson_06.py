@@ -481,15 +481,14 @@ MLM_LOSS = Check(
 # masks_of_epoch
 
 def epoch_cases(rng: np.random.Generator) -> list[Case]:
-    "Rows, epochs and seeds that are neighbours, and rows that lie a round number apart."
+    "Rows, epochs and seeds that are neighbours or 0, and rows that lie a round number apart."
     cases = []
-    for seq, p in ((150, 0.15), (90, 0.4)):
-        first, seed, epoch = int(rng.integers(20, 900)), int(rng.integers(10, 1000)), int(rng.integers(1, 40))
-        row_numbers = torch.tensor([first + step for step in (0, 1, 7, 10, 100, 1_000, 10_000, 100_000)])
+    first, seed, epoch = int(rng.integers(20, 900)), int(rng.integers(10, 1000)), int(rng.integers(1, 40))
+    for seq, p, seeds, epochs in ((150, 0.15, [seed, seed + 1], [epoch - 1, epoch, epoch + 7]), (90, 0.4, [0, 1_000], [0, 1, 2])):
+        row_numbers = torch.tensor([0, 1, 2, 12, *(first + step for step in (0, 1, 7, 10, 100, 1_000, 10_000, 100_000))])
         is_special = torch.from_numpy(rng.random((len(row_numbers), seq)) < 0.2)
-        cases.append({"row_numbers": row_numbers, "special_tokens_mask": is_special, "seeds": [seed, seed + 1],
-                      "epochs": [epoch - 1, epoch, epoch + 7], "order": torch.from_numpy(rng.permutation(8))[:5],
-                      "mlm_probability": p})
+        cases.append({"row_numbers": row_numbers, "special_tokens_mask": is_special, "seeds": seeds, "epochs": epochs,
+                      "order": torch.from_numpy(rng.permutation(len(row_numbers)))[:5], "mlm_probability": p})
     return cases
 
 
@@ -593,6 +592,9 @@ MASKS_OF_EPOCH = Check(
               "The masks come from torch's global generator, so a row gets another mask at every call, and no run can be repeated or "
               "resumed.",
               lambda output, case: not output["leaves torch alone"] and not torch.equal(output["one by one"], output["masks"][0, 0])),
+        Wrong(epoch_variant(lambda seed, epoch, row: seed * epoch * row),
+              "You multiply the numbers, and products collide as sums do: 1 · 2 is 2 · 1, and whatever is multiplied by 0 is 0, so that "
+              "in epoch 0 all rows get the same mask.", lambda output, case: products_collide(output, case)),
         Wrong(epoch_variant(lambda seed, epoch, row: (seed, row)),
               "The epoch makes no difference: that is static masking, and a token that was not hidden in the first epoch never will "
               "be.", same_for(1)),
@@ -619,6 +621,13 @@ def collides(output: dict[str, Any], case: Case, kind: int) -> bool:
     rows, epochs = case["row_numbers"].tolist(), case["epochs"]
     steps = [(rows[one[2]] - rows[other[2]], epochs[other[1]] - epochs[one[1]]) for one, other in alike(output, case) if one[2] != other[2]]
     return any(row == epoch for row, epoch in steps) if kind == 1 else bool(steps)
+
+
+def products_collide(output: dict[str, Any], case: Case) -> bool:
+    "Whether masks are alike only where the three numbers have the same product."
+    numbers = case["seeds"], case["epochs"], case["row_numbers"].tolist()
+    products = [[math.prod(values[i] for values, i in zip(numbers, name, strict=True)) for name in pair] for pair in alike(output, case)]
+    return bool(products) and all(one == other for one, other in products)
 
 
 # mask_whole_words
