@@ -95,7 +95,9 @@ def overlap_cases(rng: np.random.Generator) -> list[Case]:
         quote, split, lone = words[:2 * length + 1], words[2 * length + 1:3 * length + 1], words[3 * length + 1:5 * length]
         own = words[5 * length:]
         training = [" ".join([*lone[::-1], *quote[:length + 1]]), " ".join([*quote[1:], split[0]]), " ".join([*split[1:], *lone[:1]]),
-                    " ".join([f"un{lone[0]}", *lone[1:length + 1]])]  # the end of a word is no word
+                    " ".join([f"un{lone[0]}", *lone[1:length + 1]]),                      # the end of a word is no word,
+                    " ".join([*lone[-length:-1], f"{lone[-1]}ish"])]                      # and its beginning is none
+        training = [training[0].upper(), training[1].title(), *training[2:]]
         text = " ".join([*own[:length], *quote, *own[length:], *split, *quote[:length], *lone])
         cases.append({"text": text.title(), "training_texts": training, "run_length": length})
     return [*cases, {"text": "too short", "training_texts": ["is it too short"], "run_length": 3},
@@ -120,11 +122,12 @@ def overlap_by_search(text: str, training_texts: Sequence[str], run_length: int)
     return num_seen / max(1, len(words))
 
 
-def overlap_variant(share: str = "words", marked: int | None = None, words_of: Callable = words_of, joined: bool = False) -> Callable:
+def overlap_variant(share: str = "words", marked: int | None = None, words_of: Callable = words_of, others_of: Callable = words_of,
+                    joined: bool = False) -> Callable:
     "The share of seen words with one thing done otherwise."
 
     def seen_share(text: str, training_texts: Sequence[str], run_length: int) -> float:
-        words, others = words_of(text), [words_of(other) for other in training_texts]
+        words, others = words_of(text), [others_of(other) for other in training_texts]
         others = [sum(others, [])] if joined else others
         seen = {run for other in others for run in runs_of(other, run_length)}
         runs = runs_of(words, run_length)
@@ -141,12 +144,17 @@ def overlap_variant(share: str = "words", marked: int | None = None, words_of: C
     return seen_share
 
 
-def overlap_in_letters(text: str, training_texts: Sequence[str], run_length: int) -> float:
-    words, covered = words_of(text), set()
-    for start, run in enumerate(runs_of(words, run_length)):
-        if any(" ".join(run) in other.lower() for other in training_texts):
-            covered.update(range(start, start + run_length))
-    return len(covered) / max(1, len(words))
+def overlap_in_letters(before: str = "", after: str = "") -> Callable:
+    "The run is searched for as letters, with a space on one side or on none."
+
+    def seen_share(text: str, training_texts: Sequence[str], run_length: int) -> float:
+        words, covered = words_of(text), set()
+        for start, run in enumerate(runs_of(words, run_length)):
+            if any(before + " ".join(run) + after in before + other.lower() + after for other in training_texts):
+                covered.update(range(start, start + run_length))
+        return len(covered) / max(1, len(words))
+
+    return seen_share
 
 
 def bag_overlap(text: str, training_texts: Sequence[str], run_length: int) -> float:
@@ -397,14 +405,17 @@ CHECKS = (
                   "Words that lie in several seen runs are counted several times, so the share may pass one: a word is seen or it is "
                   "not."),
             Wrong(overlap_variant(marked=1), "Only the first word of each seen run is marked: all words of the run were seen."),
-            Wrong(overlap_variant(words_of=str.split),
+            Wrong(overlap_variant(words_of=str.split, others_of=str.split),
                   "Capitals make another word here: compare the words in lower case, or a quotation at the start of a sentence is "
                   "missed."),
+            Wrong(overlap_variant(others_of=str.split),
+                  "The text is compared in lower case and the training texts as they are: a sentence that begins with a capital there "
+                  "is missed."),
             Wrong(overlap_variant(joined=True),
                   "The training texts are read as one long text, so a run may begin in one and end in the next: nobody wrote that run."),
-            Wrong(overlap_in_letters,
-                  "The run is searched for as letters, so it is also found where a longer word only ends or begins like its first or "
-                  "last one: compare whole words."),
+            *(Wrong(overlap_in_letters(*edges),
+                    "The run is searched for as letters, so it is also found where a longer word only ends or begins like its first or "
+                    "last one: compare whole words.") for edges in (("", ""), (" ", ""), ("", " "))),
             Wrong(bag_overlap,
                   "Single words that occur in training are counted: nearly every word does, a quotation is a whole run of them."),
         ),
