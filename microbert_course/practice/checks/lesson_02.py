@@ -303,11 +303,12 @@ def size_by_library(word_counts: Mapping[str, int], min_count: int = 100) -> tor
 
 
 def fewest_cases(rng: np.random.Generator) -> list[Case]:
-    "Words on which greed needs more pieces or gets lost, words with several shortest spellings, words with none."
+    "Words on which greed needs more pieces or gets lost, words with several shortest spellings of two and of three pieces, words with none."
     a, b, c, d, e = letters(rng, 5)
-    inner = (a, b, c, d, b + c, c + d, b + c + d, c + d + e, a + b)
+    inner = (a, b, c, d, b + c, c + d, b + c + d, c + d + e, a + b, e + a)
     vocab = numbered([a, b, c, d, a + b, a + b + c, d + a + b, *(f"##{piece}" for piece in inner)])
-    words = [a + b + c + d + e, a + b + c + d, a + b + c, d + e, a + b + a + b + c, c + b + c + d, d + a + b + c, e, d + d, ""]
+    words = [a + b + c + d + e, a + b + c + d, a + b + c, d + e, a + b + a + b + c, c + b + c + d, d + a + b + c, a + b + c + d + e + a, e,
+             d + d, ""]
     cases = [{"words": rng.permutation(words).tolist(), "vocab": vocab}]
     for size, number, longest in ((2, 10, 9), (3, 24, 10), (4, 30, 8)):
         alphabet = letters(rng, size)
@@ -503,6 +504,9 @@ CHECKS = (
             Wrong(fewest_variant(key=lambda pieces: (len(pieces), [-len(piece) for piece in reversed(pieces)])),
                   "As few pieces as possible, but where several spellings are as short, the last piece is made the longest: it should be"
                   " the first."),
+            Wrong(fewest_variant(key=lambda pieces: (len(pieces), [len(piece) for piece in reversed(pieces)])),
+                  "As few pieces as possible, but where several spellings are as short, the last piece is made the shortest. With three "
+                  "pieces or more that does not make the first the longest."),
             Wrong(fewest_variant(best=max, key=lambda pieces: (len(pieces), [len(piece) for piece in pieces])),
                   "That is the spelling with the most pieces."),
             Wrong(fewest_variant(mark=""), "Inner pieces are looked up without ##: a piece that continues a word is another one."),
