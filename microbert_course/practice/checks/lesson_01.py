@@ -174,8 +174,12 @@ def overlap_by_flags(text: str, training_texts: Sequence[str], run_length: int) 
 
 
 def exam_cases(rng: np.random.Generator) -> list[Case]:
-    "Bags of random words with labels from a coin, so that choosing by all labels gives other words."
-    cases = []
+    "Bags of random words with labels from a coin, so that choosing by all labels gives other words; a tie, and a strong word against two weak ones."
+    first, second, third = sorted(rng.choice([f"{letter}{end}" for letter in "abcdefgh" for end in "xyz"], size=3, replace=False).tolist())
+    sign, coins = int(rng.integers(2)), rng.integers(2, size=2).tolist()
+    cases = [{"bags": [[second], [first], [first], [second]], "labels": [1, 1, *coins], "train_rows": [0, 1], "validation_rows": [2, 3], "num_words": 1},
+             {"bags": [[first]] * 3 + [[second], [third], [first, second, third], [second, third]], "labels": [sign] * 3 + [1 - sign] * 2 + coins,
+              "train_rows": [0, 1, 2, 3, 4], "validation_rows": [5, 6], "num_words": 3}]
     for rows, held, vocab, size, chosen in ((60, 35, 60, 14, 9), (51, 31, 80, 20, 13), (70, 41, 45, 11, 8)):
         names = rng.permutation([f"{first}{second}" for first in "abcdefghij" for second in "klmnopqrs"])[:vocab]
         order = rng.permutation(rows).tolist()
@@ -196,7 +200,7 @@ def exam_in_arrays(bags: Sequence[Sequence[str]], labels: Sequence[int], train_r
 
 
 def exam_variant(choose: str = "train", score: str = "train", size: Callable = abs, examined: str = "validation",
-                 choosy: bool = True) -> Callable:
+                 choosy: bool = True, tie: Callable = str, vote: Callable = int) -> Callable:
     "The exam with rows of another kind where the training rows should be, or another choice of words."
 
     def exam(bags, labels, train_rows, validation_rows, num_words) -> list[int]:
@@ -210,8 +214,8 @@ def exam_variant(choose: str = "train", score: str = "train", size: Callable = a
             return found
 
         chosen_by, scores = leaning(choose), leaning(score)
-        chosen = set(sorted(chosen_by, key=lambda word: (-size(chosen_by[word]), word))[:num_words if choosy else None])
-        return [int(sum(scores[word] for word in bags[row] if word in chosen) > 0) for row in kinds[examined]]
+        chosen = set(sorted(chosen_by, key=lambda word: (-size(chosen_by[word]), tie(word)))[:num_words if choosy else None])
+        return [int(sum(vote(scores[word]) for word in bags[row] if word in chosen) > 0) for row in kinds[examined]]
 
     return exam
 
@@ -441,6 +445,11 @@ CHECKS = (
             Wrong(exam_variant(size=int),
                   "Only words that lean towards praise are chosen: a word that leans towards complaint tells as much, so the size of the"
                   " leaning counts, not its sign."),
+            Wrong(exam_variant(tie=lambda word: 0),
+                  "Of words that lean equally strongly you choose those that come first in the bags: it should be the first by the "
+                  "alphabet, so that the order of the rows decides nothing."),
+            Wrong(exam_variant(vote=np.sign),
+                  "Each chosen word has one vote: it should vote with its leaning, so that a strong word outweighs two weak ones."),
             Wrong(exam_variant(examined="train"),
                   "These are guesses for the training rows, in which the words were counted: an exam is held on rows that nothing was "
                   "learned from."),
