@@ -127,7 +127,7 @@ def adamw_cases(rng: np.random.Generator) -> list[Case]:
 
 
 def adamw_variant(decay: str = "decoupled", corrected: bool = True, eps_at: str = "end", shares: str = "old", counted: str = "parameter",
-                  settings_of: str = "group", memory: str = "state", skips: bool = True, moves: bool = True):
+                  settings_of: str = "group", memory: str = "state", skips: bool = True, moves: bool = True, tidy: bool = True):
     "AdamW with one thing done otherwise."
 
     class Variant(torch.optim.Optimizer):
@@ -156,7 +156,7 @@ def adamw_variant(decay: str = "decoupled", corrected: bool = True, eps_at: str 
             t = {"parameter": state["t"], "optimizer": self.num_updates, "late": state["t"] - 1}[counted]
             kept1, kept2 = (beta1, beta2) if shares == "old" else (1 - beta1, 1 - beta2)
             state["m"] = kept1 * state.get("m", 0) + (1 - kept1) * gradient
-            state["v"] = kept2 * state.get("v", 0) + (1 - kept2) * gradient**2
+            state["v"] = kept2 * state.get("v", 0) + (1 - kept2) * (gradient**2 if tidy else gradient.square_())
             first, second = (1 - beta1**t, 1 - beta2**t) if corrected else (1.0, 1.0)
             root = {"end": (state["v"] / second).sqrt() + eps, "inside": (state["v"] / second + eps).sqrt(),
                     "before": (state["v"].sqrt() + eps) / math.sqrt(second)}[eps_at]
@@ -440,6 +440,9 @@ CHECKS = (
             Wrong(adamw_variant(memory="own"),
                   "Your memory is not in self.state, so state_dict() does not save it: a resumed run starts again with empty means, "
                   "and nobody is told."),
+            Wrong(adamw_variant(tidy=False),
+                  "The gradients are changed in place: whoever logs their length after the step, or adds up more of them, finds something "
+                  "else. Work on a copy."),
             Wrong(adamw_variant(skips=False),
                   "A parameter without a gradient is changed: no gradient is not a gradient of 0. It keeps its weight, its memory and "
                   "its count."),

@@ -23,7 +23,7 @@ def optimizer_walk(
     gradients: list[list[Tensor | None]],  # one an update and weight, group after group; None = no gradient
     settings: dict,
     reload_before: int | None = None,  # the update before which a new optimizer takes over the old one's saved state
-) -> list[list[Tensor]]:  # the weights after every update
+) -> dict[str, Any]:  # the weights after every update, and whether all gradients are what they were
     "Where an optimizer leads the weights, if the gradients are these."
     parameters = [[nn.Parameter(weight.clone()) for weight in group["weights"]] for group in groups]
     own = [{name: value for name, value in group.items() if name != "weights"} for group in groups]
@@ -31,7 +31,7 @@ def optimizer_walk(
     def fresh() -> torch.optim.Optimizer:
         return answer([{"params": mine, **theirs} for mine, theirs in zip(parameters, own, strict=True)], **settings)
 
-    flat, path, optimizer = sum(parameters, []), [], fresh()
+    flat, path, kept, optimizer = sum(parameters, []), [], True, fresh()
     for number, update in enumerate(gradients):
         if number == reload_before:
             saved, optimizer = copy.deepcopy(optimizer.state_dict()), fresh()
@@ -40,7 +40,9 @@ def optimizer_walk(
             parameter.grad = None if gradient is None else gradient.clone()
         optimizer.step()
         path.append([parameter.detach().clone() for parameter in flat])
-    return path
+        kept &= all(parameter.grad is not None and torch.equal(parameter.grad, gradient)
+                    for parameter, gradient in zip(flat, update, strict=True) if gradient is not None)
+    return {"the weights": path, "the gradients are what they were": kept}
 
 
 def updates(
