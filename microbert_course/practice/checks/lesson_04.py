@@ -230,7 +230,7 @@ def depth_cases(rng: np.random.Generator) -> list[Case]:
     "Many rows in training, the same in evaluation, and nothing to drop."
     draw = partial(tensor, rng, dtype=torch.float64)
     return [{"hidden_states": draw(*shape), "found": draw(*shape), "drop": float(rng.choice([0.2, 0.3, 0.4])) * drops, "training": training}
-            for shape, drops, training in (((3000, 2, 3), True, True), ((40, 3, 4), True, False), ((5, 4, 2), False, True))]
+            for shape, drops, training in (((3000, 2, 3), True, True), ((40, 3, 4), True, False), ((6, 4, 2), False, True))]
 
 
 def rows_like(output: Tensor, wanted: Tensor) -> Tensor:  # (batch,) bool
@@ -258,11 +258,19 @@ def depth_judged(output: Tensor, case: Case) -> str | None:
     if not (kept | gone).all():
         return "some rows are neither the road alone nor the road with the whole branch, scaled as it should be"
     surprise = 5.5 * math.sqrt(drop * (1 - drop) / len(output))
-    return None if abs(share_gone(output, case) - drop) <= surprise else "another share of the rows than `drop` lost the branch"
+    if abs(share_gone(output, case) - drop) > surprise:
+        return "another share of the rows than `drop` lost the branch"
+    return "two calls threw the same coins: draw new ones at every call" if same_coins(output, case) else None
 
 
 def random_case(case: Case) -> bool:
     return case["training"] and case["drop"] > 0
+
+
+def same_coins(output: Tensor, case: Case) -> bool:
+    "Whether the rows of the second call lost the branch where those of the first did, and not all of them or none."
+    first, second = kept_and_gone(output, case)[1].chunk(2)
+    return random_case(case) and torch.equal(first, second) and 0 < int(first.sum()) < len(first)
 
 
 def rows_by_bernoulli(hidden_states: Tensor, found: Tensor, drop: float, training: bool) -> Tensor:
@@ -446,6 +454,7 @@ CHECKS = (
         name="stochastic_depth",
         cases=depth_cases,
         reference=rows_by_bernoulli,
+        use=uses.in_two_calls,
         judge=depth_judged,
         right=(rows_by_dropout, rows_one_by_one, depth_variant()),
         wrong=(
@@ -460,7 +469,12 @@ CHECKS = (
             Wrong(depth_variant(coins=lambda found: (1, 1, 1)),
                   "One coin decides for the whole batch: all rows lose the branch or none does, so that gradients jump from step to "
                   "step.",
-                  seen=lambda output, case: random_case(case) and any(rows.all() for rows in kept_and_gone(output, case))),
+                  seen=lambda output, case: random_case(case) and all(half.all() or not half.any() for half in kept_and_gone(output, case)[1].chunk(2))
+                  and bool(torch.stack(kept_and_gone(output, case)).any(0).all())),
+            Wrong(lambda hidden_states, found, drop, training: hidden_states + (
+                      found * (torch.arange(len(found)) >= drop * len(found))[:, None, None] / (1 - drop) if training else found),
+                  "The same rows lose the branch at every call: coins are thrown anew each time, or some rows never learn with a whole "
+                  "network.", seen=same_coins),
             Wrong(depth_variant(scale="in evaluation"),
                   "The branch is made smaller in evaluation, as in the paper of 2016: asked is the other way, scaling in training, so "
                   "that evaluation needs to know nothing.",

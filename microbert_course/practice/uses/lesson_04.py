@@ -67,5 +67,11 @@ def dropping_branch(answer: Callable, dropout: float, ones: Tensor, **_: Any) ->
             "smallest in evaluation": evaluation.min().item(), "largest in evaluation": evaluation.max().item()}
 
 
+def in_two_calls(answer: Callable, hidden_states: Tensor, found: Tensor, **settings: Any) -> Tensor:
+    "The rows in two calls of half of them each, so that coins which are the same in every call can be seen."
+    halves = zip(hidden_states.chunk(2), found.chunk(2), strict=True)
+    return torch.cat([answer(*half, **settings) for half in halves])
+
+
 def branch_or_dropping(answer: Callable, **inputs: Any) -> dict[str, Any]:
     return (dropping_branch if "dropout" in inputs else branch)(answer, **inputs)
