@@ -23,7 +23,7 @@ def word(rng: np.random.Generator) -> str:
 def markup_cases(rng: np.random.Generator) -> list[Case]:
     "Tags of all spellings, brackets that are none, odd white space; one text of markup alone, and one of nothing."
     traps = ["{}<br />{}", "{}<BR>{}", "<p class='{}'>{}</p>", "</Div>{}{}", "{}<h1>{}", "{} <3 {}", "{} <3 of 5> {}",
-             "{} < {} >", "{}<<b>>{}", "{}\n\t{}", "{}\xa0{}", "  {}   {} ", "{}&lt;i&gt;{}", "<{}<br>{}"]
+             "{} < {} >", "{}<<b>>{}", "{}\n\t{}", "{}\xa0{}", "  {}   {} ", "{}&lt;i&gt;{}", "<{}<br>{}", "{} </3 of 5> {}", "{}<_{}>"]
     cases = []
     for rounds in (1, 2, 3):
         parts = [trap.format(word(rng), word(rng)) for _ in range(rounds) for trap in rng.permutation(traps)]
@@ -350,6 +350,9 @@ CHECKS = (
             Wrong(clean_variant(pattern=r"<[^<>]*>"),
                   "Whatever stands between brackets goes, also where it is no tag: a tag has a letter right behind its bracket or its "
                   "slash."),
+            Wrong(clean_variant(pattern=r"<[A-Za-z/][^<>]*>"),
+                  "A bracket with a slash goes, whatever stands behind the slash: only a letter there makes it a tag. A broken heart, </3, is "
+                  "none."),
             Wrong(clean_variant(pattern=r"<[^>]*>"),
                   "A lone bracket, such as a heart's, swallows all text up to the next tag: the text of a tag may hold no second opening"
                   " bracket, and a tag starts with a letter."),
