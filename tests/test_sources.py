@@ -242,7 +242,7 @@ def test_a_folder_here_does_not_take_the_place_of_a_package(name, tmp_path, monk
     assert len(load(f"./{name}")) + len(load(f"./{name}", "validation")) == 2
 
 
-@pytest.mark.parametrize("name", ["no_such.csv", "./here", "a/b/c", "~/there.txt", "/nowhere/x", ""])
+@pytest.mark.parametrize("name", ["no_such.csv", "./here", "a/b/c", "~/there.txt", "~nobody-of-that-name/x.txt", "/nowhere/x", "x" * 300 + ".txt", ""])
 def test_a_path_that_does_not_exist_is_called_a_path(name):
     assert f'no file or folder "{name}"' in complaint(name)
 

@@ -14,6 +14,7 @@ import importlib.resources
 import importlib.util
 import io
 import json
+import os
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
@@ -408,8 +409,8 @@ def load(
         raise DataError(f'split "{split}" does not exist: use "train" or "validation"')
     if name in PACKAGES:
         return _split_of(_from_package(name), name, split, seed)
-    path = Path(name).expanduser()
-    if name and path.exists():
+    path = Path(os.path.expanduser(name))
+    if name and os.path.exists(path):  # no error of its own for what can be no path, such as a whole text
         return _split_of(_from_files(path), name, split, seed)
     if not name or _looks_like_a_path(name):
         raise DataError(f'no file or folder "{name}" (looked from {Path.cwd()}): give the path of a '
