@@ -147,7 +147,10 @@ def test_a_pretraining_run_has_a_card_as_well(tmp_path):
     card = write_model_card(folder).read_text()
     assert all(words in card for words in ("pipeline_tag: fill-mask", "12,345 parameters", "Terms: for research.", "| batch_size | 32 |",
                                            "after 10 updates: loss 6.25, accuracy 0.125.", 'AutoModelForMaskedLM.from_pretrained("tour")'))
-    (folder / "history.json").unlink()
+    (folder / "scores.json").write_text(json.dumps({"validation": {"step": 4, "loss": 6.0, "accuracy": 0.25}}))
+    assert "loss 6.25, accuracy 0.125. The state in `best` was better, after 5 updates: loss 6, accuracy 0.25." in write_model_card(folder).read_text()
+    for name in ("history", "scores"):
+        (folder / f"{name}.json").unlink()
     assert "Nobody has measured it yet." in write_model_card(folder).read_text()
 
 

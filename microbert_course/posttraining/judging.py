@@ -29,7 +29,8 @@ def judge_folder(
     model, tokenizer = load_sft_model(folder)
     rows = _rows(data, model.names, text_column, label_column)
     report, probabilities = evaluate_classifier(model, tokenizer, rows, **settings)
-    report = {"model": str(folder), "data": Path(data).name if Path(data).is_file() else str(data), **report, "leaks": _leaks(folder, rows, probabilities, settings)}
+    report = {"model": str(folder), "data": Path(data).name if Path(data).is_file() else str(data), "confidence": settings.get("confidence", 0.95), **report,
+              "leaks": _leaks(folder, rows, probabilities, settings)}
     if against is not None:
         other, its_tokenizer = load_sft_model(against)
         if other.names != model.names:

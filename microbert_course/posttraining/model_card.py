@@ -26,7 +26,8 @@ def write_model_card(
     run, shape = read_json(folder / "training.json"), read_json(folder / "config.json")
     history = read_json(folder / "history.json") if (folder / "history.json").is_file() else {}
     evaluation = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
-    sections = [_front_matter(run, shape), _title(folder, run, shape), *_how_good(history, evaluation), *_data(run), *_training(run), *_use(folder, shape)]
+    saved = read_json(folder / "scores.json")["validation"] if (folder / "scores.json").is_file() else None
+    sections = [_front_matter(run, shape), _title(folder, run, shape), *_how_good(history, saved, evaluation), *_data(run), *_training(run), *_use(folder, shape)]
     write_whole(folder / "README.md", "\n".join(sections) + "\n")
     return folder / "README.md"
 
@@ -54,10 +55,10 @@ def _title(folder: Path, run: dict, shape: dict) -> str:
     return f"\n# {folder.resolve().name}\n\nA {_architecture(shape)} ({', '.join(parts)}{size}).{base}{told}"
 
 
-def _how_good(history: dict, evaluation: dict) -> list[str]:
+def _how_good(history: dict, saved: dict | None, evaluation: dict) -> list[str]:
     lines = ["\n## How good it is\n"]
     if evaluation:
-        lines += [f"On {evaluation['texts']:,} texts ({evaluation['data']}), with intervals of 95 % by bootstrap over the texts:\n",
+        lines += [f"On {evaluation['texts']:,} texts ({evaluation['data']}), with intervals of {evaluation.get('confidence', 0.95):.0%} by bootstrap over the texts:\n",
                   "| score | value | interval |", "|---|---|---|"]
         lines += [f"| {SCORE_NAMES.get(name, name)} | {found['value']:.3f} | {found['low']:.3f} to {found['high']:.3f} |"
                   for name, found in evaluation["scores"].items()]
@@ -65,10 +66,15 @@ def _how_good(history: dict, evaluation: dict) -> list[str]:
         lines += _leaks(evaluation.get("leaks"))
     looks = history.get("validation", [])
     if looks:
-        shown = {name: value for name, value in looks[-1].items() if isinstance(value, int | float) and name != "step"}
-        lines += ["", f"At the last of {len(looks):,} looks at the validation texts, after {looks[-1]['step'] + 1:,} updates: "
-                  + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items()) + "."]
+        lines += ["", f"At the last of {len(looks):,} looks at the validation texts, {_look(looks[-1])}."]
+        if saved and saved["step"] != looks[-1]["step"]:
+            lines[-1] += f" The state in `best` was better, {_look(saved)}."
     return lines if len(lines) > 1 else [*lines, "Nobody has measured it yet."]
+
+
+def _look(scores: dict) -> str:
+    shown = {name: value for name, value in scores.items() if isinstance(value, int | float) and name != "step"}
+    return f"after {scores['step'] + 1:,} updates: " + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
 
 
 def _confusion(evaluation: dict) -> list[str]:
