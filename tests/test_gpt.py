@@ -3,10 +3,12 @@
 import json
 import math
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
@@ -16,6 +18,7 @@ from transformers.generation.logits_process import (
 
 from microbert_course.data.weights import find_weights
 from microbert_course.errors import CourseError
+from microbert_course.models import gguf_files
 from microbert_course.models.checkpoints import to_transformers_weights
 from microbert_course.models.gguf_files import GgufFile, read_gguf
 from microbert_course.models.gpt import (
@@ -414,7 +417,6 @@ def test_missing_folders_and_files_are_named(tmp_path):
 def write_gguf(path, model, architecture="llama", num_layers=None):
     "A small GGUF file as llama.cpp's converter writes them: rows of queries and keys as neighbours, matrices as Q8_0."
     import gguf
-    from tokenizers import pre_tokenizers
 
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
@@ -500,6 +502,20 @@ def test_a_gguf_tokenizer_spells_as_the_one_that_transformers_reads(gguf_file):
     for text in ("the th  12,345\n\n thin", "é ü 中文 🙂", "a<|endoftext|>the"):
         assert ours(text)["input_ids"] == theirs(text)["input_ids"]
         assert ours.decode(ours(text)["input_ids"]) == text
+
+
+def test_a_gguf_tokenizer_cuts_texts_as_its_file_says():
+    "SmolLM2's takes every digit out before it looks at spaces; transformers reads its file without that."
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    fields = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["<|endoftext|>", *letters, "ĊĊ"], "tokenizer.ggml.token_type": [3] + [1] * 257,
+              "tokenizer.ggml.merges": ["Ċ Ċ"], **{f"tokenizer.ggml.{name}_token_id": 0 for name in ("bos", "eos", "padding")}}
+    file = SimpleNamespace(path="a.gguf", fields=fields, field=fields.__getitem__)
+    for split, tokens in (("smollm", ["ĊĊ", "1", "2"]), ("gpt-2", ["Ċ", "Ċ", "1", "2"])):
+        fields["tokenizer.ggml.pre"] = split
+        assert gguf_files._tokenizer(file).tokenize("\n\n12") == tokens
+    fields["tokenizer.ggml.pre"] = "llama-bpe"
+    with pytest.raises(CourseError, match="a.gguf cuts texts in the way 'llama-bpe' where 'gpt-2' and 'smollm' are known: choose another file"):
+        gguf_files._tokenizer(file)
 
 
 def test_a_gguf_file_cut_short_anywhere_is_refused_with_a_sentence(gguf_file, tmp_path):

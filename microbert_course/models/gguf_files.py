@@ -34,6 +34,7 @@ TENSORS = {  # theirs in a layer: where transformers has it
 CONTROL = 3  # the type of tokens that are no text
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # types of values, in struct's letters
 STRING, LIST = 8, 9
+SPLITS = {"gpt-2": False, "smollm": True}  # what `tokenizer.ggml.pre` may say: whether every digit is a piece of its own before pairs are joined
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,14 @@ def _tokenizer(file: GgufFile) -> "PreTrainedTokenizerFast":
     kind = file.field("tokenizer.ggml.model")
     if kind != "gpt2":
         raise CourseError(f"{file.path} has a tokenizer of the kind {kind!r} where 'gpt2' is known, pairs of bytes: choose another file")
+    split = file.fields.get("tokenizer.ggml.pre", "gpt-2")
+    if split not in SPLITS:
+        raise CourseError(f"{file.path} cuts texts in the way {split!r} where {' and '.join(map(repr, SPLITS))} are known: choose another file")
     tokens, types = file.field("tokenizer.ggml.tokens"), file.field("tokenizer.ggml.token_type")
     merges = [tuple(merge.split(" ", 1)) for merge in file.field("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if SPLITS[split] else []  # first: the spaces before a digit then stay together
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, kind in zip(tokens, types, strict=True) if kind == CONTROL])
     bos, eos, pad = (tokens[file.field(f"tokenizer.ggml.{name}")] for name in SPECIAL.values())
