@@ -68,6 +68,7 @@ def test_the_plan_is_within_15_percent_of_the_peak_measured_on_the_cpu(config, s
     (LONG, dict(batch_size=2, attention="math"), "the last block"),
     (replace(LONG, num_layers=2, dropout=0.1), dict(batch_size=1), "the last block"),
     (replace(MEDIUM, num_layers=8, vocab_size=30_000), dict(batch_size=1, seq_len=16), "the embeddings"),
+    (MicroBertConfig(1000, hidden_size=256, num_layers=1, num_heads=4, intermediate_size=256), dict(batch_size=32, mlm_probability=0.5), "the loss"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_each_moment_but_the_last_can_be_the_worst_and_is_planned_to_5_percent(config, settings, moment):
     plan = plan_memory(config, device="cpu", **settings)

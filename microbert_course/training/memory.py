@@ -117,10 +117,10 @@ def _loss_bytes(config: MicroBertConfig, rows: int, precision: str, device: str)
     features = rows * hidden * (feature + number) + (2 * rows * hidden if is_low and device == "cuda" else 0)
     table = (hidden + 1) * vocab * 4                                 # the gradients of the word table and the bias
     chunk = min(rows, max(128, _SCORES_AT_ONCE[device] // vocab))
-    score, kept = vocab * (6 if is_low else 4), vocab * (2 if is_low else 4)  # float32, and a bf16 copy, which stays
+    score, stays = vocab * (6 if is_low else 4), vocab * (2 if is_low else 4)  # float32, and a bf16 copy, which stays
     again = min(rows - chunk, chunk)                                 # rows of the next chunk, while this one is still there
     product = hidden * vocab * 4 + chunk * hidden * (4 + number if is_low else 4)  # a chunk's share of that gradient, made of its rows
-    most = max(chunk * kept + product, chunk * score + again * kept)
+    most = max(chunk * stays + product, chunk * score + again * stays)
     return kept, features + table + (2 * vocab * hidden if is_low else 0) + most
 
 # %% ../../nbs/2_scaling/11_memory.ipynb #ea023731
