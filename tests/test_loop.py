@@ -130,6 +130,13 @@ def test_evaluation_counts_every_hidden_token_once(config, data):
     assert loop.evaluate(model, questions) == pytest.approx({"loss": nats / count, "accuracy": right / count}, abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluation_leaves_the_model_in_the_mode_it_came_in(config, data, mode):
+    model = loop.build_model(config, len(data.tokenizer)).train(mode)
+    loop.evaluate(model, loop.evaluation_batches(data.validation_ids, data.tokenizer))
+    assert all(module.training == mode for module in model.modules())
+
+
 def test_all_runs_are_asked_the_same_questions(data):
     first, second = (loop.evaluation_batches(data.validation_ids, data.tokenizer) for _ in range(2))
     assert all(a.labels.equal(b.labels) for a, b in zip(first, second, strict=True))

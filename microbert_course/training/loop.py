@@ -157,12 +157,12 @@ def evaluate(
     "Loss and masked accuracy over all hidden tokens, each counted once."
     rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     device = accelerator.device if accelerator else "cpu"
-    objective, totals = objective(model), torch.zeros(3, dtype=torch.float64)
+    was_training, objective, totals = model.training, objective(model), torch.zeros(3, dtype=torch.float64)
     model.eval()
     for batch in batches[rank::world_size]:
         loss, num_correct = objective(*batch.tensors(device))
         totals += torch.tensor([loss.item(), num_correct.item(), batch.num_predicted], dtype=torch.float64)
-    model.train()
+    model.train(was_training)
     if world_size > 1:
         totals = accelerator.reduce(totals.to(device)).cpu()
     return {"loss": (totals[0] / totals[2]).item(), "accuracy": (totals[1] / totals[2]).item()}
