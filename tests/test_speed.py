@@ -138,6 +138,16 @@ def test_attention_within_documents_is_attention_with_a_block_mask(is_causal):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("numbers", [[[10, 10, 10, 11], [6, 6, 6, 7]], [[1, 1, 2, 1], [2, 0, 2, 2]], [[0, 1, 1, 0], [3, 3, 3, 3]]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_numbers_may_be_large_and_a_document_may_go_on_after_another(numbers, dtype):
+    torch.manual_seed(0)
+    attention, hidden_states, numbers = DocumentAttention(12, 3).to(dtype), torch.randn(2, 4, 12, dtype=dtype), torch.tensor(numbers)
+    expected, is_real = with_a_mask(attention, hidden_states, same_document(numbers)), numbers != 0
+    torch.testing.assert_close(attention(hidden_states, numbers)[is_real], expected[is_real], rtol=1.6e-2, atol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+    torch.testing.assert_close(attention(hidden_states, is_real)[is_real], MultiHeadAttention.forward(attention, hidden_states, is_real)[is_real], rtol=1.6e-2, atol=1e-2)
+
+
 def test_a_change_in_one_document_leaves_the_others_alone():
     torch.manual_seed(0)
     attention, hidden_states = DocumentAttention(12, 3), torch.randn(5, 6, 12)

@@ -58,7 +58,8 @@ def same_document(
 class DocumentAttention(MultiHeadAttention):
     """Self-attention for packed rows: a token looks at those of its own document alone (Krell et al. 2021, §3.2).
 
-    On a CPU every document is attended to by itself, so that neither other documents nor padding cost anything; elsewhere a mask keeps them apart.
+    On a CPU every document is attended to by itself, so that neither other documents nor padding cost anything; elsewhere, and where a document does not
+    stand in one piece, a mask keeps them apart.
     Without a mask, or with one of booleans on a GPU, it is `MultiHeadAttention`."""
 
     def forward(
@@ -72,7 +73,7 @@ class DocumentAttention(MultiHeadAttention):
         if attention_mask is None:
             return self.out(self._context(*self.split_heads(hidden_states)).transpose(1, 2).flatten(2))
         _check_numbers(attention_mask, hidden_states)
-        if hidden_states.device.type == "cpu":
+        if hidden_states.device.type == "cpu" and _is_in_one_piece(attention_mask):
             return self.out(self._one_by_one(hidden_states, attention_mask))
         if attention_mask.dtype == torch.bool:
             return super().forward(hidden_states, attention_mask)
@@ -95,8 +96,8 @@ class DocumentAttention(MultiHeadAttention):
     def _one_by_one(self, hidden_states: Tensor, numbers: Tensor) -> Tensor:  # (batch, seq, hidden)
         "The mixed values of every document, of neighbours of equal length together."
         batch, seq, _ = hidden_states.shape
-        row_starts = torch.arange(batch)[:, None] * (seq + 1)                     # no document goes on in the next row
-        lengths = torch.unique_consecutive((numbers + row_starts).flatten(), return_counts=True)[1].tolist()
+        starts = _begins(numbers).flatten().nonzero()[:, 0]                       # (num_documents,), the padding of a row is one as well
+        lengths = starts.diff(append=starts.new_tensor([batch * seq])).tolist()
         runs = [(length, len(list(run))) for length, run in groupby(lengths)]
         parts = self.qkv(hidden_states).flatten(0, 1).split([length * count for length, count in runs])
         contexts = []
@@ -108,9 +109,20 @@ class DocumentAttention(MultiHeadAttention):
     def _context(self, query: Tensor, key: Tensor, value: Tensor, may_look: Tensor | None = None) -> Tensor:
         "Scaled dot-product attention, (batch, num_heads, seq, head_dim) each."
         dropout = self.dropout if self.training else 0.0
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not self.is_causal:  # faster for texts as short as these
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not self.is_causal and may_look is None:  # faster for texts as short as these
             return F.dropout((query * self.head_dim**-0.5 @ key.mT).softmax(-1), dropout) @ value
         return fused_attention(query, key, value, may_look, dropout, is_causal=self.is_causal and may_look is None)
+
+
+def _begins(numbers: Tensor) -> Tensor:  # (batch, seq) bool
+    "Whether a token is the first of its row, or has another number than the one before it."
+    return F.pad(numbers[:, 1:] != numbers[:, :-1], (1, 0), value=True)
+
+
+def _is_in_one_piece(numbers: Tensor) -> bool:
+    "Whether no document of a row goes on after something else has come between."
+    in_order = numbers.sort(dim=1).values
+    return bool((_begins(numbers) & (numbers != 0)).sum() == (_begins(in_order) & (in_order != 0)).sum())
 
 
 def _check_numbers(attention_mask: Tensor, hidden_states: Tensor) -> None:
