@@ -1,5 +1,6 @@
 """`training.loop`: order and chance are functions, and parts add up to the whole."""
 
+import copy
 import dataclasses
 import math
 import os
@@ -66,6 +67,14 @@ def test_special_unknown_and_padding_tokens_are_never_hidden(data):
     batch = loop.make_batch(rows, data.tokenizer, mlm_probability=0.9, seed=1)
     hidden = batch.labels[batch.labels != -100]
     assert len(hidden) > 200 and hidden.min() >= 5
+
+
+def test_a_tokenizer_whose_special_tokens_come_later_is_refused(data):
+    "As BERT's own, whose [CLS] is 101: it would be hidden, and asked for."
+    tokenizer = copy.deepcopy(data.tokenizer)
+    tokenizer.mask_token = tokenizer.convert_ids_to_tokens(20)
+    with pytest.raises(CourseError, match=r"the special tokens have the ids \[0, 1, 2, 3, 20\], and a run takes those below 5 for special"):
+        loop.make_batch(data.train_ids[:4], tokenizer, 0.5, seed=0)
 
 
 def test_a_batch_is_trimmed_to_its_longest_row(data):

@@ -94,10 +94,15 @@ def make_batch(
     mlm_probability: float,
     seed: int,  # from `seed_for`
 ) -> Batch:
-    "Trim to the longest row, then hide tokens; special and unknown ones are never hidden."
+    """Trim to the longest row, then hide tokens; special and unknown ones are never hidden.
+
+    Raises: CourseError if the special tokens have other ids than the first ones."""
     input_ids = torch.from_numpy(rows.astype(np.int64))
     input_ids = input_ids[:, : int((input_ids != tokenizer.pad_token_id).sum(1).max())]  # (batch, longest)
-    num_special = len(tokenizer.all_special_ids)
+    special_ids, num_special = sorted(tokenizer.all_special_ids), len(tokenizer.all_special_ids)
+    if special_ids != list(range(num_special)):
+        raise CourseError(f"the special tokens have the ids {special_ids}, and a run takes those below {num_special} for special: "
+                          f"give a tokenizer that begins with them, as the course's do")
     corrupted, labels = mask_tokens(input_ids, input_ids < num_special, tokenizer.mask_token_id, len(tokenizer),
                                     mlm_probability, torch.Generator().manual_seed(seed), num_special)
     return Batch(corrupted, input_ids != tokenizer.pad_token_id, labels)
