@@ -184,7 +184,7 @@ def test_two_gpus_are_one_large_batch_and_go_on_to_the_bit(on_one_gpu, tmp_path,
     shutil.rmtree(tmp_path / "run")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@marked(gpu)
 def test_a_graphed_step_continues_as_an_eager_one(monkeypatch):
     "Prompts padded on the left, several samples of each: the same tokens, whether Python launches each kernel or not."
     from microbert_course.models import gpt
