@@ -42,6 +42,7 @@ from microbert_course.models.modern import (
     without_biases,
 )
 from microbert_course.models.transformer import FeedForward, PreNorm
+from microbert_course.training.build import pad_inputs
 from microbert_course.training.engine import run_task
 from microbert_course.training.loop import MaskedLMLoss, Training, make_batch
 from microbert_course.training.memory import checkpoint_blocks
@@ -252,6 +253,14 @@ def test_the_objective_answers_nats_and_what_the_routers_owe_for_each_target():
     by_hand = [balance_loss(layer.routing.logits, layer.routing.experts, batch[1].flatten()) for layer in expert_layers(model)]
     torch.testing.assert_close(balance, (by_hand[0] + by_hand[1]) / 2)
     torch.testing.assert_close(loss, nats + len(batch[3]) * (0.5 * balance + 0.25 * z))
+
+
+def test_targets_that_only_fill_up_a_compiled_batch_owe_nothing():
+    model, batch = make_model().eval(), small_batch()
+    objective = add_router_losses(MaskedLMLoss(model), 0.5, 0.25)
+    padded = pad_inputs((*batch, None), 9)
+    assert len(padded[3]) == 64 > len(batch[3])
+    torch.testing.assert_close(objective(*padded)[0], objective(*batch)[0])
 
 
 def small_batch(batch_size=4):

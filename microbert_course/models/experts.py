@@ -238,7 +238,7 @@ def add_router_losses(
     def add(objective, inputs, output):
         (loss, num_correct), (_, attention_mask, _, targets) = output, inputs[:4]
         balance, z = auxiliary_losses(objective.model, attention_mask)
-        return loss + len(targets) * (balance_weight * balance + z_weight * z), num_correct
+        return loss + (targets != -100).sum() * (balance_weight * balance + z_weight * z), num_correct
 
     objective.register_forward_hook(add)
     return objective
