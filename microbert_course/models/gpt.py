@@ -129,7 +129,7 @@ class LayerCache:
 
 
 class KeyValueCache:
-    "What a decoder remembers of the tokens it has read, so that the next one costs one token's work (Shazeer 2019, §2.3)."
+    "What a decoder remembers of the tokens it has read, so that the next one costs one token's work (Shazeer 2019, §2.4)."
 
     def __init__(
         self,
@@ -421,7 +421,7 @@ def keep_top_k(
     scores: Tensor,  # (batch, vocab)
     top_k: int,  # 1 to vocab
 ) -> Tensor:  # (batch, vocab), minus infinity outside
-    "The `top_k` highest scores; those equal to the last of them stay too (Fan et al. 2018, §5.1)."
+    "The `top_k` highest scores; those equal to the last of them stay too (Fan et al. 2018, §5.4)."
     return scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
 
 
