@@ -219,6 +219,18 @@ def test_a_run_killed_before_its_folder_got_its_name_is_finished(data, tmp_path)
     assert again.folder.exists() and differences(outcome(again.folder), whole) == []
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_run_has_threads_of_its_own_and_gives_the_programs_back(data, tmp_path, number):
+    "Else a run with one thread would leave one to all that follows, runs that ask for as many as torch decides among it."
+    usual, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        pretrain(small_config(num_threads=number), tmp_path / "run", data=data, progress=False, on_evaluation=lambda *_: seen.append(torch.get_num_threads()))
+        assert seen == [number or 2] * 2 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
+
+
 @pytest.mark.parametrize("kernel", ["math", "flash", "efficient"])
 def test_any_kernel_can_be_asked_for(data, tmp_path, capfd, kernel):
     "One that does not run here is replaced, and the log says why."

@@ -58,25 +58,35 @@ def run_task(
     """Train, and leave a run folder behind; with `resume`, go on where a run was interrupted, to the bit.
 
     Raises: CourseError if the folder is taken or cannot be reached, the data is not to be had, or the run breaks down (status 3)."""
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    run = run_folder(folder, config.keep_checkpoints)
-    accelerator = make_accelerator(config, run.path)
-    if config.rows_per_process:
-        config = replace(config, batch_size=config.rows_per_process * accelerator.num_processes * config.gradient_accumulation_steps)
+    with threads(config.num_threads):
+        run = run_folder(folder, config.keep_checkpoints)
+        accelerator = make_accelerator(config, run.path)
+        if config.rows_per_process:
+            config = replace(config, batch_size=config.rows_per_process * accelerator.num_processes * config.gradient_accumulation_steps)
+        try:
+            checkpoint = first_says(accelerator, lambda: run.open(overwrite, resume))
+            task = make_task(accelerator, config)
+            if accelerator.is_main_process and checkpoint:
+                check_same_run(checkpoint.values, config, task.fingerprint)
+            with repeatable(config.deterministic and accelerator.device.type == "cuda"):
+                return train(config, task, accelerator, run, checkpoint, progress, on_evaluation)
+        except BaseException:
+            run.give_up()
+            raise
+        finally:
+            if not _SHARED:
+                accelerator.end_training()
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    "So many CPU threads in this block, 0 = as many as before; afterwards the program has its own again."
+    usual = torch.get_num_threads()
+    torch.set_num_threads(number or usual)
     try:
-        checkpoint = first_says(accelerator, lambda: run.open(overwrite, resume))
-        task = make_task(accelerator, config)
-        if accelerator.is_main_process and checkpoint:
-            check_same_run(checkpoint.values, config, task.fingerprint)
-        with repeatable(config.deterministic and accelerator.device.type == "cuda"):
-            return train(config, task, accelerator, run, checkpoint, progress, on_evaluation)
-    except BaseException:
-        run.give_up()
-        raise
+        yield
     finally:
-        if not _SHARED:
-            accelerator.end_training()
+        torch.set_num_threads(usual)
 
 
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
