@@ -61,6 +61,22 @@ def test_it_is_torchs_attention_within_documents_forward_and_back(attend, seq, n
     assert torch.equal(again.grad, leaf.grad)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("hidden", [None, "padding"])
+def test_scores_may_be_low_everywhere(attend, hidden):
+    "Each query's sum is then nearly nothing, and what lies beyond the row must not be measured by it."
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if HAS_GPU else torch.float32
+    qkv = 0.1 * torch.randn(2, 50, 3, 2, 16)
+    qkv[:, :, 0], qkv[:, :, 1] = qkv[:, :, 0] + 5, qkv[:, :, 1] - 5  # scores near -100
+    mask = None if hidden is None else torch.arange(50).expand(2, 50) < 40
+    exact, leaf = qkv.to(dtype).double().requires_grad_(), qkv.to(dtype).to(DEVICE).requires_grad_()
+    attend(leaf, None if mask is None else mask.to(DEVICE)).sum().backward()
+    expected = F.scaled_dot_product_attention(*exact.permute(2, 0, 3, 1, 4).unbind(0), None if mask is None else mask[:, None, None]).transpose(1, 2)
+    (expected if mask is None else expected * mask[..., None, None]).sum().backward()
+    torch.testing.assert_close(leaf.grad.double().cpu(), exact.grad, rtol=5e-2, atol=5e-2)
+
+
 def small_model(attention):
     torch.manual_seed(0)
     return MicroBertForMaskedLM(MicroBertConfig(97, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=96, max_seq_len=600), attention=attention)

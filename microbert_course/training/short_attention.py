@@ -110,7 +110,7 @@ def _backward_kernel(
     d_query = tl.zeros([BLOCK, HEAD_DIM], tl.float32)
     d_key = tl.zeros([BLOCK, HEAD_DIM], tl.float32)
     d_value = tl.zeros([BLOCK, HEAD_DIM], tl.float32)
-    for step in range(NUM_BLOCKS):  # beyond the row there are zeros, which add nothing
+    for step in range(NUM_BLOCKS):  # queries beyond the row have gradients of 0, which add nothing
         there = step * BLOCK + tl.arange(0, BLOCK)
         may_meet = True
         if HAS_DOCUMENTS:
@@ -144,6 +144,8 @@ def _backward_kernel(
             weights = tl.exp2(tl.dot(query, tl.trans(their_key)) * (scale * LOG2_E) - log_sum[:, None])
             if HAS_DOCUMENTS:
                 weights = tl.where(ours[:, None] == theirs[None, :], weights, 0.0)
+            elif not IS_EVEN:
+                weights = tl.where(there[None, :] < seq, weights, 0.0)  # a key of zeros has weight, infinite where all scores are low
             d_scores = weights * (tl.dot(d_out, tl.trans(their_value)) - mean[:, None])
             d_query += tl.dot(d_scores.to(value.dtype), their_key)
     tl.store(at, (d_query * scale).to(query.dtype), mask=here[:, None] < seq)
