@@ -52,7 +52,7 @@ def routing_variant(normalizes: str = "as asked", score: str = "softmax", order:
             weights = weights.gather(-1, places)
         if {"as asked": normalize, "always": True, "never": False, "other way": not normalize}[normalizes]:
             weights = weights / weights.sum(-1, keepdim=True)
-        return weights if keeps_gradient else weights.detach() + 0 * logits.sum(), experts
+        return weights if keeps_gradient else weights.detach(), experts
 
     return route
 

@@ -21,13 +21,16 @@ def value(answer: Any) -> Any:
 
 
 def gradients(answer: Callable, upstream: Tensor, **inputs: Any) -> dict[str, Any]:  # upstream: as the (first) output
-    "The output, and the gradient of every floating-point input for the given gradient of the output."
+    "The output, and the gradient of every floating-point input for the given gradient of the output: zeros where it carries none."
     wanted = {name: tensor.requires_grad_() for name, tensor in inputs.items()
               if isinstance(tensor, Tensor) and tensor.is_floating_point()}
     output = answer(**inputs)
     first = output[0] if isinstance(output, tuple | list) else output
-    return {"output": output, **dict(zip((f"gradient of {name}" for name in wanted),
-                                         torch.autograd.grad(first, wanted.values(), upstream, allow_unused=True, materialize_grads=True), strict=True))}
+    if isinstance(first, Tensor) and not first.requires_grad:  # detached
+        found = [torch.zeros_like(tensor) for tensor in wanted.values()]
+    else:
+        found = torch.autograd.grad(first, wanted.values(), upstream, allow_unused=True, materialize_grads=True)
+    return {"output": output, **dict(zip((f"gradient of {name}" for name in wanted), found, strict=True))}
 
 
 def module(answer: Callable, settings: dict, state: dict[str, Tensor], upstream: Tensor | None = None, **inputs: Any) -> dict[str, Any]:
