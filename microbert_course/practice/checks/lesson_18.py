@@ -16,10 +16,10 @@ from microbert_course.practice.uses import lesson_18
 
 
 def attention_cases(rng: np.random.Generator) -> list[Case]:
-    "Groups of one to three, one query alone, causal rows, a mask that is a row's or everybody's, gradients."
+    "Groups of one to three, one query alone, causal rows, a mask that is a row's or everybody's, gradients; all weights dropped."
     cases = []
     for batch, num_kv_heads, group_size, num_queries, num_keys, kind in ((1, 2, 3, 4, 4, "causal"), (2, 3, 2, 1, 5, "mask"), (2, 2, 2, 3, 6, "mask"),
-                                                                        (1, 3, 1, 2, 4, "none"), (3, 1, 3, 2, 5, "none")):
+                                                                        (1, 3, 1, 2, 4, "none"), (3, 1, 3, 2, 5, "none"), (2, 2, 2, 3, 5, "dropped")):
         case = {"query": tensor(rng, batch, num_kv_heads * group_size, num_queries, 4), "key": tensor(rng, batch, num_kv_heads, num_keys, 4),
                 "value": tensor(rng, batch, num_kv_heads, num_keys, 4)}
         if kind == "causal":
@@ -28,11 +28,13 @@ def attention_cases(rng: np.random.Generator) -> list[Case]:
             may_look = torch.from_numpy(rng.random((batch, 1, num_queries, num_keys)) < 0.6)
             may_look[..., 0], may_look[..., -1] = True, False
             case["may_look"] = may_look
+        if kind == "dropped":
+            case["dropout"] = 1.0
         cases.append(case)
     return cases
 
 
-def attention_variant(sharing: str = "neighbours", scale: str = "root", mask: str = "used", causal: bool = True, values: str = "shared"):
+def attention_variant(sharing: str = "neighbours", scale: str = "root", mask: str = "used", causal: bool = True, values: str = "shared", drops: bool = True):
     "Shared keys with some things done otherwise."
 
     def attention(query: Tensor, key: Tensor, value: Tensor, may_look: Tensor | None = None, dropout: float = 0.0, is_causal: bool = False) -> Tensor:
@@ -46,7 +48,7 @@ def attention_variant(sharing: str = "neighbours", scale: str = "root", mask: st
                 scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
             if may_look is not None and mask != "ignored":
                 scores = scores.masked_fill(~may_look[:, 0] if mask == "used" else may_look[:, 0], -math.inf)
-            contexts.append(F.dropout(scores.softmax(dim=-1), dropout) @ value[:, of_value])
+            contexts.append(F.dropout(scores.softmax(dim=-1), dropout if drops else 0.0) @ value[:, of_value])
         return torch.stack(contexts, dim=1)
 
     return attention
@@ -213,6 +215,7 @@ CHECKS = (
             Wrong(attention_variant(mask="ignored"), "`may_look` is not used: your queries look at keys that they may not see."),
             Wrong(attention_variant(mask="turned round"), "`may_look` is read the wrong way round: True means that the key may be looked at."),
             Wrong(attention_variant(causal=False), "`is_causal` is not used: your queries see the keys after their own place, the future."),
+            Wrong(attention_variant(drops=False), "`dropout` is not handed on: a model that trains with your attention drops no weight, whatever it is told."),
         ),
     ),
     Check(
