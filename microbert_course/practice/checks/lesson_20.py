@@ -93,7 +93,7 @@ def pair_cases(rng: np.random.Generator) -> list[Case]:
 
 
 def pair_variant(scale: str = "as told", B: str = "zeros", A: str = "uniform", dropout: str = "inputs", cast: str = "to A", change: str = "scaled",
-                 frozen: bool = False):
+                 frozen: bool = False, large: bool = False):
     "The pair with one thing done otherwise."
 
     class Variant(nn.Module):
@@ -114,6 +114,8 @@ def pair_variant(scale: str = "as told", B: str = "zeros", A: str = "uniform", d
             inputs = inputs.to(self.A.dtype)
             if dropout == "inputs":
                 inputs = self.dropout(inputs)
+            if large:
+                return F.linear(inputs, self.change())
             few = inputs @ self.A.T
             if dropout == "few":
                 few = self.dropout(few)
@@ -262,6 +264,8 @@ CHECKS = (
             Wrong(pair_variant(cast="back"),
                   "You answer in the type of the inputs: 16 bits round away what a small change has to say. Answer in A's type; the layer around "
                   "it decides what to do with it."),
+            Wrong(pair_variant(large=True),
+                  "The answer is right, and `forward` builds the large matrix for it, of which a thin pair was to save the memory: let the input meet A first, then B."),
             Wrong(pair_variant(frozen=True),
                   "A is not trained: both matrices should be parameters that ask for gradients."),
         ),
