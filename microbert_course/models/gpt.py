@@ -413,7 +413,7 @@ def penalise_repetition(
     is_seen: Tensor,  # (batch, vocab) bool, True for pieces that have occurred
     penalty: float,  # above 0; 1 = none, more = repeat less
 ) -> Tensor:  # (batch, vocab)
-    "Scores of pieces that have occurred, made smaller: divided by the penalty if positive, multiplied if not (Keskar et al. 2019, §4.1)."
+    "Scores of pieces that have occurred, made smaller: divided by the penalty if positive (Keskar et al. 2019, §4.1), multiplied if not, as in transformers."
     return torch.where(is_seen, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
 
 

@@ -185,7 +185,7 @@ def expected_calibration_error(
     is_right: ArrayLike,  # (…, texts), whether that was right
     num_bins: int = 10,
 ) -> np.ndarray:  # (…), from 0 to 1
-    """How far confidence and accuracy are apart, on average over the texts (Guo et al. 2017, Eq. 5). Chance alone keeps it above 0.
+    """How far confidence and accuracy are apart, on average over the texts (Guo et al. 2017, Eq. 3). Chance alone keeps it above 0.
 
     Raises: as `calibration_bins` does."""
     bins = calibration_bins(confidence, is_right, num_bins)
