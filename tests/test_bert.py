@@ -174,6 +174,14 @@ def test_impossible_shapes_are_refused_by_name(sizes, message):
         MicroBertConfig(vocab_size=50, **sizes)
 
 
+@pytest.mark.parametrize(("ids", "segments", "says"), [
+    ([[5, 20]], None, "input_ids has the id 20, outside a vocabulary of 20: use the tokenizer that was saved with the model"), ([[-1, 5]], None, "input_ids has the id -1"),
+    ([[5, 6]], [[0, 2]], "token_type_ids has the id 2, outside a table of segments of 2: give 0 for the first text")])
+def test_an_id_that_no_table_has_is_named(ids, segments, says):
+    with pytest.raises(ValueError, match=says):
+        MicroBert(MicroBertConfig(20, 12, 1, 2, 8, max_seq_len=9))(torch.tensor(ids), token_type_ids=segments and torch.tensor(segments))
+
+
 def test_a_row_longer_than_the_positions_is_refused():
     with pytest.raises(ValueError, match="a row of 11 tokens does not fit into 10 positions"):
         make_model()(torch.full((1, 11), 6))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from .attention import check_share, fused_attention
+from .bert import check_ids
 from microbert_course.models.gpt_folders import (
     from_llama_config,
     read_llama_config,
@@ -311,7 +312,7 @@ class Gpt(nn.Module):
         num_keys = input_ids.size(1) + (cache.num_seen if cache is not None else 0)
         if num_keys > config.max_seq_len:
             raise ValueError(f"a row of {num_keys} tokens is longer than max_seq_len {config.max_seq_len}: shorten it, or choose a larger max_seq_len")
-        _check_vocabulary(input_ids, config.vocab_size)
+        check_ids(input_ids, config.vocab_size)
         if position_ids is None:
             position_ids = torch.arange(num_keys - input_ids.size(1), num_keys, device=input_ids.device)[None]
         elif position_ids.shape != input_ids.shape:
@@ -328,16 +329,6 @@ class Gpt(nn.Module):
     ) -> Tensor:  # as `RotaryPositions.turns`
         "By how much each layer turns queries and keys: by the same."
         return self.blocks[0].attention.sublayer.positions.turns(position_ids)
-
-
-def _check_vocabulary(input_ids: Tensor, vocab_size: int) -> None:
-    "Nothing, or ValueError with the first id outside the vocabulary; elsewhere than on a CPU, asking would wait for the device."
-    if input_ids.device.type != "cpu" or not input_ids.numel():
-        return
-    is_outside = (input_ids < 0) | (input_ids >= vocab_size)
-    if is_outside.any():
-        raise ValueError(f"input_ids has the id {int(input_ids[is_outside][0])}, outside a vocabulary of {vocab_size}: "
-                         f"use the tokenizer that was saved with the model")
 
 # %% ../../nbs/3_posttraining/18_decoder.ipynb #e20b115b
 class GptForCausalLM(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from .attention import MultiHeadAttention, fused_attention, real_keys, visible_keys
-from .bert import MaskedLMHead
+from .bert import MaskedLMHead, check_ids
 from microbert_course.models.modern_folders import (
     from_modern_values,
     read_modern_config,
@@ -380,8 +380,8 @@ class ModernEmbeddings(nn.Module):
     ) -> Tensor:  # (batch, seq, hidden)
         """Look up, and normalise.
 
-        Raises: ValueError if the ids are no batch of rows, the positions have another shape, or a row is longer than
-        `max_seq_len`."""
+        Raises: ValueError if the ids are no batch of rows, the positions have another shape, a row is longer than
+        `max_seq_len`, or an id is outside the vocabulary (seen on a CPU alone)."""
         if input_ids.dim() != 2:
             raise ValueError(f"input_ids has the shape {tuple(input_ids.shape)}: give (batch, seq), "
                              f"input_ids[None] for a single row")
@@ -391,6 +391,7 @@ class ModernEmbeddings(nn.Module):
         if input_ids.size(1) > self.max_seq_len:
             raise ValueError(f"a row of {input_ids.size(1)} tokens is longer than max_seq_len {self.max_seq_len}: "
                              f"truncate it, or choose a larger max_seq_len")
+        check_ids(input_ids, self.word.num_embeddings)
         words = self.word(input_ids)                                                      # (batch, seq, hidden)
         if self.position is not None:
             here = self.position.weight[: input_ids.size(1)] if position_ids is None else self.position(position_ids)

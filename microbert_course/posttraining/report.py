@@ -115,7 +115,7 @@ def _page(folder: Path, found: dict) -> str:
              _row(*["---"] * 6)]
     for name, stage in found["stages"].items():
         form, unit = (".1%", "right") if stage["metric"] == "exact" else (".3f", "nats a token")
-        first = "" if stage["first"] is None else f"{stage['first']:{form}} to "
+        first = "" if stage["first"] is None else f"{stage['first']:{form}}{' by frequencies alone,' if name == 'pretrain' else ''} to "
         lines.append(_row(TITLES[name], f"`{Path(stage['data']).name}`", f"{stage['updates']:,}", f"{stage['tokens']:,}", f"{stage['seconds']:.0f}",
                           f"{first}{stage['last']:{form}} {unit}"))
     lines += ["", "![the curve of each stage](stages.png)"]
