@@ -324,11 +324,15 @@ def test_styles_that_no_page_asks_for_are_left_out():
     assert used_styles(sheet, {"a"}) == ".a{x:1}@media (x){.a:not(.z){x:4}}@font-face{font-family:f}"
 
 
-def test_a_folder_with_something_else_is_not_overwritten(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years", encoding="utf-8")
-    with pytest.raises(CourseError, match="something else than a site: name another folder"):
+@pytest.mark.parametrize("name", ["thesis.txt", "index.html", ".git"])
+def test_a_folder_with_something_else_is_not_overwritten(tmp_path, name):
+    "Somebody's own web pages have an index.html too; and a repository may hold a site that was built here."
+    (tmp_path / name).write_text("years", encoding="utf-8")
+    if name == ".git":
+        (tmp_path / building.MARK).touch()
+    with pytest.raises(CourseError, match="something else than a site that was built here: name another folder"):
         building.build(tmp_path)
-    assert (tmp_path / "thesis.txt").is_file()
+    assert (tmp_path / name).is_file()
 
 
 def test_a_missing_part_is_named_with_the_remedy(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax", "tinycss2")
 MATHJAX = ("startup.js", "core.js", "input/tex-base.js", "input/tex/extensions/ams.js", "input/tex/extensions/textmacros.js", "output/chtml.js",
            "output/chtml/fonts/tex.js")
 DURATIONS = "sphinx-reading-durations.json"
+MARK = ".microbert-site"  # in a folder that this module wrote, and may therefore delete
 
 
 def build(folder: str | Path, root: Path | None = None) -> Path:  # the folder of the site; its index.html is the front page
@@ -37,8 +38,8 @@ def timed_build(folder: Path, root: Path) -> dict[str, float]:  # seconds of eac
     missing = [name for name in NEEDS if not find_spec(name)]
     if missing:
         raise CourseError(f"the site needs {missing[0]}, which is not installed: `{sys.executable} -m pip install -c constraints.txt -e '.[dev]'`")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "index.html").is_file()):
-        raise CourseError(f"{folder} is something else than a site: name another folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not _is_ours(folder)):
+        raise CourseError(f"{folder} holds something else than a site that was built here: name another folder, or empty this one")
     with tempfile.TemporaryDirectory(prefix="site-") as name:
         source, made = Path(name).resolve() / "pages", Path(name).resolve() / "html"
         shutil.copytree(CONFIG, source, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
@@ -48,9 +49,15 @@ def timed_build(folder: Path, root: Path) -> dict[str, float]:  # seconds of eac
         durations = json.loads((made / DURATIONS).read_text(encoding="utf-8"))
         (made / DURATIONS).unlink()
         lighten(made)
+        (made / MARK).touch()
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(made, folder)
     return durations
+
+
+def _is_ours(folder: Path) -> bool:
+    "Whether a build wrote this folder, and nobody made a repository of it since."
+    return (folder / MARK).is_file() and not (folder / ".git").exists()
 
 
 def _add_mathjax(target: Path) -> None:
