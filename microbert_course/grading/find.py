@@ -11,6 +11,8 @@ from pathlib import Path
 from microbert_course.errors import CourseError
 from microbert_course.grading.tasks import lesson_of
 
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -31,7 +33,7 @@ class Submission:
 
 
 def submissions(paths: Iterable[Path], lesson: str | None, known: Sequence[str], out: Path) -> tuple[list[Submission], list[str]]:
-    """All of them in the order of their ids, and a line for everything that was passed over.
+    """All of them in the order of their ids, and a line for everything that looks handed in and is passed over.
 
     Raises: CourseError for a path that does not exist, or if there is none."""
     found: dict[str, Submission] = {}
@@ -43,7 +45,7 @@ def submissions(paths: Iterable[Path], lesson: str | None, known: Sequence[str],
             raise CourseError(f"{text(given)} does not exist: give notebooks, or folders that hold them")
         is_folder = given.is_dir() and not given.is_symlink()
         front = Path(os.path.abspath(given)).name if is_folder and len(paths) > 1 else ""
-        for path in _walk(given, lines, out) if is_folder else [given]:
+        for path in _walk(given, lines, out, known) if is_folder else [given]:
             place = os.path.join(os.path.realpath(path.parent), path.name)
             if place in places:
                 continue
@@ -68,15 +70,18 @@ def _submission(name: str, path: Path, lesson: str | None, known: Sequence[str])
     return Submission(name, path, lesson, problem)
 
 
-def _walk(folder: Path, lines: list[str], out: Path) -> Iterator[Path]:
-    "Every *.ipynb below a folder, hidden folders and our own results left out; links are not followed."
+def _walk(folder: Path, lines: list[str], out: Path, known: Sequence[str]) -> Iterator[Path]:
+    "Every *.ipynb below a folder, what is hidden and our own results left out; links are not followed."
     def unreadable(error: OSError) -> None:
         lines.append(f"{text(error.filename)}: cannot be read ({error.strerror})")
 
     for place, folders, files in os.walk(folder, onerror=unreadable):
         for path in (Path(place, name) for name in sorted([*folders, *files])):
-            if path.name.lower().endswith(".ipynb"):
+            name = path.name.lower()
+            if name.endswith(".ipynb") and not name.startswith("._"):  # those are macOS's notes beside a file, in every archive it makes
                 yield path
             elif path.is_symlink():
                 lines.append(f"{text(path)}: is a symbolic link, which is not followed")
+            elif not name.startswith(".") and (name.endswith(ARCHIVES) or ".ipynb" in name or lesson_of(name, known)) and not path.is_dir():
+                lines.append(f"{text(path)}: is no *.ipynb file, so it is not graded: unpack or rename it")
         folders[:] = sorted(name for name in folders if not name.startswith(".") and os.path.realpath(Path(place, name)) != os.path.realpath(out))
