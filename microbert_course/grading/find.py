@@ -66,7 +66,10 @@ def text(path: str | Path) -> str:
 
 def _submission(name: str, path: Path, lesson: str | None, known: Sequence[str]) -> Submission:
     lesson = lesson or lesson_of(path.name, known)
-    problem = "" if lesson else f"its name says no exercise (such as {known[0]}): rename it, or give --exercise"
+    if path.is_symlink():
+        problem = "is a symbolic link, which is not followed" + (": give the folder itself" if path.is_dir() else "")
+    else:
+        problem = "" if lesson else f"its name says no exercise (such as {known[0]}): rename it, or give --exercise"
     return Submission(name, path, lesson, problem)
 
 
