@@ -2,12 +2,15 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from microbert_course.cli.main import main
 from microbert_course.practice import exercises as all_exercises
-from microbert_course.practice.checking import Check, Wrong
+from microbert_course.practice import uses
+from microbert_course.practice.checking import Check, Wrong, judge
 from microbert_course.practice.exercises import Exercise, exercises
+from microbert_course.practice.outcomes import outcome
 from microbert_course.practice.zoo import SEEDS, try_check
 
 DRAWS = int(os.environ.get("MICROBERT_DRAWS", SEEDS))  # `make test` asks for fewer
@@ -24,6 +27,17 @@ def test_a_check_knows_right_from_wrong(exercise):
     assert not trial.credited_wrong, trial.credited_wrong[0]
     assert len(trial.unnamed) <= 0.1 * trial.num_wrong, trial.unnamed[0]
     assert trial.p95_s < LIMIT_S
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=[exercise.id for exercise in EXERCISES])
+def test_the_outcomes_of_one_draw_are_not_those_of_another(exercise):
+    "Or a submission that counts its calls would pass with results that somebody saw once."
+    check = exercise.check
+    if check.use is uses.value:
+        pytest.skip("a number that was measured is the same for everybody")
+    cases, others = (check.cases(np.random.default_rng(seed)) for seed in (1, 2))
+    seen = [outcome(check.use, check.reference, case, number) for number, case in enumerate(others)]
+    assert len(cases) != len(others) or not judge(check, cases, seen).passed
 
 
 @pytest.mark.parametrize(("right", "wrong", "says"), [(abs, float, None), (float, float, "right answer 0"), (abs, abs, "wrong answer 0")])

@@ -91,9 +91,9 @@ def overlap_cases(rng: np.random.Generator) -> list[Case]:
     "Quotations that overlap, that differ in case, that are in two training texts by halves; texts too short for a run."
     cases = []
     for length in (2, 3, 4):
-        words = [f"{word(rng)}{number}" for number in range(12 * length)]
-        quote, split, lone = words[:2 * length + 1], words[2 * length + 1:3 * length + 1], words[3 * length + 1:5 * length]
-        own = words[5 * length:]
+        long, fresh = 2 * length + 1 + int(rng.integers(9)), 7 * length + int(rng.integers(20))  # or the shares would be the same in every draw
+        words = [f"{word(rng)}{number}" for number in range(long + 3 * length - 1 + fresh)]
+        quote, split, lone, own = words[:long], words[long:long + length], words[long + length:-fresh], words[-fresh:]
         training = [" ".join([*lone[::-1], *quote[:length + 1]]), " ".join([*quote[1:], split[0]]), " ".join([*split[1:], *lone[:1]]),
                     " ".join([f"un{lone[0]}", *lone[1:length + 1]]),                      # the end of a word is no word,
                     " ".join([*lone[-length:-1], f"{lone[-1]}ish"])]                      # and its beginning is none

@@ -21,9 +21,10 @@ def bucket_cases(rng: np.random.Generator) -> list[Case]:
     unit = int(rng.integers(3, 9))
     exact = [2 * unit, 3 * unit, unit, 4 * unit]  # two buckets of exactly five units
     giant = [unit, 2 * unit, 40 * unit, unit, unit, 30 * unit]
-    mixed = rng.integers(5, 12, size=9)
+    mixed, many = rng.integers(5, 12, size=9), int(rng.integers(11, 18))
+    frozen = rng.choice(many, size=3, replace=False)
     kinds = ["float32", "float16"] * 4 + ["float32"]
-    return [case(exact, 20 * unit), case(giant, 20 * unit), case(rng.integers(5, 15, size=11), 160, frozen=(1, 4, 10)),
+    return [case(exact, 20 * unit), case(giant, 20 * unit), case(rng.integers(5, 15, size=many), 160, frozen=frozen),
             case(mixed, 70, kinds), case([unit], 10**6), case([unit, unit], 0)]
 
 

@@ -14,15 +14,16 @@ from microbert_course.practice.uses import lesson_20 as uses
 # 20.1: the rank that is enough
 
 def energy_cases(rng: np.random.Generator) -> list[Case]:
-    "Matrices with known singular values, tall and wide; shares between the steps and on one of them; zeros; three shares to refuse."
+    "Matrices with known singular values, tall and wide, in any order; shares between the steps and on one of them; zeros; three shares to refuse."
     cases = []
     for rows, columns, values in ((7, 5, (5, 3, 2, 1.2, 0.5)), (4, 9, (6, 5.5, 3, 0.8)), (6, 6, (4, 1.5, 1, 0, 0, 0))):
-        sigma = np.array(values) * rng.uniform(0.9, 1.1)
+        sigma = np.sort(np.array(values) * rng.uniform(0.8, 1.25, size=len(values)))[::-1]  # one factor for all would change no share
         left, right = (np.linalg.qr(rng.standard_normal((size, size)))[0] for size in (rows, columns))
         change = torch.from_numpy(left[:, : len(sigma)] * sigma @ right[: len(sigma)])
         kept = (sigma**2).cumsum() / (sigma**2).sum()
         places = [*(np.array([0, *kept[:-1]]) + kept) / 2]
         cases += [{"change": change, "share": float(share)} for share in places if share < 1 - 1e-6] + [{"change": change, "share": 1.0}]
+    rng.shuffle(cases)  # or the ranks would come in the same order in every draw
     diagonal = torch.diag(torch.tensor([1.0, 3.0, 2.0]))
     zeros = [{"change": torch.zeros(3, 4), "share": float(share)} for share in (0.5, 1.0)]
     refused = [{"change": diagonal, "share": share} for share in (0.0, -0.2, 1.5)]
