@@ -86,7 +86,7 @@ def test_results_say_which_mistake_and_nothing_of_the_student(graded):
     _, records = graded
     said = {record.id.partition("/")[0]: [grade.says for grade in record.grades] for record in records}
     assert said["carla"] == ["The softmax runs over the wrong axis.", "You forgot to divide by how many there are."]
-    assert said["bert"] == ["not yet: the answer is still to be written"] * 2
+    assert said["bert"][1] == "not yet: the answer is still to be written" and said["bert"][0].startswith(said["bert"][1] + ", or it calls the library's")
     assert said["dora"] == ["mix raises Exception", "mean raises ValueError"]
     assert said["=cmd|' calc'!A1"] == ["no cell defines mix", "passed"]
 
