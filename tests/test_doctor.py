@@ -34,7 +34,7 @@ def test_a_complete_installation_can_run_the_course(capsys):
 
 
 def test_a_missing_package_comes_with_its_command_and_is_refused_only_if_required(monkeypatch, capsys):
-    declared = ["numpy>=2.0", "absent-library>=1.0", 'absent-reader; extra == "lessons"', 'absent-linter>=2; extra == "dev"']
+    declared = ["numpy>=2.0", "absent-library>=1.0", 'absent-reader; extra == "lessons"', 'absent-site; extra == "site"', 'absent-cloud; extra == "cloud"', 'absent-linter>=2; extra == "dev"']
     monkeypatch.setattr(doctor, "declared_requirements", lambda: declared)
     with pytest.raises(CourseError) as caught:
         doctor.Doctor().run()
@@ -42,13 +42,13 @@ def test_a_missing_package_comes_with_its_command_and_is_refused_only_if_require
     said = report(capsys)
     assert said["absent-library"] == f"missing: {command}" and said["absent-linter"].startswith("missing: ")
     assert f"absent-library is missing, run {command}; absent-reader is missing" in str(caught.value)
-    assert "absent-linter" not in str(caught.value) and "numpy" not in str(caught.value)
+    assert not any(name in str(caught.value) for name in ("absent-linter", "absent-site", "absent-cloud")) and "numpy" not in str(caught.value)
 
 
 def test_a_tool_that_lessons_and_development_both_name_is_listed_once(monkeypatch):
-    declared = ['fastcore<2,>=1.14; extra == "lessons"', 'fastcore<2,>=1.14; extra == "dev"', 'nbdev<3,>=2.4; extra == "dev"']
+    declared = ['fastcore<2,>=1.14; extra == "lessons"', 'obstore; extra == "cloud"', 'fastcore<2,>=1.14; extra == "dev"', 'obstore; extra == "dev"', 'nbdev<3,>=2.4; extra == "dev"']
     monkeypatch.setattr(doctor, "declared_requirements", lambda: declared)
-    assert [finding.name for finding in doctor.packages()] == ["fastcore", "nbdev"]
+    assert [finding.name for finding in doctor.packages()] == ["fastcore", "obstore", "nbdev"]
 
 
 def test_another_version_is_shown_and_not_refused(monkeypatch, capsys):

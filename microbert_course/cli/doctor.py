@@ -72,13 +72,14 @@ def pip() -> str:
 
 
 def packages() -> Iterator[Finding]:
-    "Every declared requirement; what only those who change the course need is told from what it needs to run."
+    "Every declared requirement, once; what the website, cloud folders and those who change the course need is told from what it needs to run."
+    others = {line.partition(";")[0].strip() for line in declared_requirements() if not line.rstrip("\"'").endswith("dev")}
     for requirement in declared_requirements():
         wanted, _, marker = (part.strip() for part in requirement.partition(";"))
         extra = re.search(r"""extra\s*==\s*["']([\w-]+)["']""", marker)
-        if extra and extra.group(1) == "dev" and f'{wanted}; extra == "lessons"' in declared_requirements():
+        if extra and extra.group(1) == "dev" and wanted in others:
             continue
-        yield package(wanted, is_required=not (extra and extra.group(1) == "dev"))
+        yield package(wanted, is_required=not extra or extra.group(1) == "lessons")
 
 
 def package(wanted: str, is_required: bool) -> Finding:  # such as "numpy>=2.0"
