@@ -105,6 +105,10 @@ def test_a_files_name_says_its_lesson(name, lesson):
 
 def test_magic_is_left_out_only_where_a_cell_is_no_python():
     assert python_text("%%bash\nls") == ""
+    for source in ("  x = 1\n  if x:\n    x = 1", "\n    !ls\n    x = 1", "try:\n    import absent_library\nexcept ImportError:\n    !pip install \\\n absent\nx = 1"):
+        space = {}
+        exec(python_text(source), space)
+        assert space["x"] == 1, source
     for source in ("%matplotlib inline\nx = 1", "!ls\nx = 1", "files = !ls\nx = 1", "%%time\nx = 1", "x = 1\nx?", "x = (7\n% 6)"):
         space, text = {}, python_text(source)
         exec(text, space)

@@ -2,14 +2,18 @@
 
 import linecache
 import re
+from collections.abc import Iterator
 from typing import Any
 
 HARMLESS = ("%%time", "%%capture", "%%timeit")
-NOT_PYTHON = re.compile(r"\s*(?:[\w, ]+=\s*)?[%!]|.*\?\s*$")
+MAGIC = re.compile(r"(\s*)(?:[\w, ]+=\s*)?[%!]")
+HELP = re.compile(r".*\?\s*$")
 
 
 def python_text(source: str) -> str:
-    "A cell's Python, line for line; only if it does not compile as it stands are lines of magic left empty. '' for another language."
+    """A cell's Python, line for line; '' for another language.
+
+    Only if it does not compile as it stands is an indent that all of it has taken away, as IPython does, and magic replaced by `pass`."""
     if source.lstrip().startswith("%%"):
         if source.split()[0] not in HARMLESS:
             return ""
@@ -18,7 +22,18 @@ def python_text(source: str) -> str:
         compile(source, "<cell>", "exec", dont_inherit=True)
         return source
     except SyntaxError:
-        return "\n".join("" if NOT_PYTHON.match(line) else line for line in source.split("\n"))
+        return "\n".join(_plain_lines(source))
+
+
+def _plain_lines(source: str) -> Iterator[str]:
+    indent, goes_on = re.match(r"\s*?([ \t]*)(?=\S|$)", source).group(1), False
+    for line in source.split("\n"):
+        line, magic = line.removeprefix(indent), MAGIC.match(line.removeprefix(indent))
+        if goes_on or magic or HELP.match(line):
+            yield "" if goes_on or not magic else f"{magic.group(1)}pass"
+            goes_on = (goes_on or bool(magic)) and line.rstrip().endswith("\\")
+        else:
+            yield line
 
 
 def run_cell(source: str, file: str, namespace: dict[str, Any]) -> None:
