@@ -165,6 +165,32 @@ def test_the_ladder_has_three_hints_and_a_solution_and_stands_where_it_was_left(
     assert record.read_progress()[FIRST.id]["solution_seen"]
 
 
+def test_a_rung_that_failed_is_the_same_rung_again(work, monkeypatch):
+    "And a hint that a cell showed meanwhile is no reason to skip one here."
+    ladder = buttons.hint_ladder(FIRST.id)
+    notebook.hint(FIRST.id)
+    press(ladder, "Hint 1 of 3")
+    write = record.write_json
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "write_json", full)
+    press(ladder, "Hint 2 of 3")
+    monkeypatch.setattr(record, "write_json", write)
+    for number in (2, 3):
+        press(ladder, f"Hint {number} of 3")
+    assert [text.splitlines()[0].partition(", ")[2] for text in said(ladder)] == ["hint 1 of 3", "", "hint 2 of 3", "hint 3 of 3"]
+    assert record.read_progress()[FIRST.id] == {**record.NOTHING, "hints": 3}
+
+
+def test_a_copy_that_cannot_be_written_is_said_below_the_button(work, monkeypatch):
+    work.write_text("a file where the folder should be")
+    controls = buttons.board_controls(str, FIRST.lesson)
+    press(controls, "Start")
+    assert "That did not work" in said(controls)[0]
+
+
 def test_a_mistake_behind_a_button_is_read_below_it(work):
     ladder = buttons.hint_ladder(FIRST.id)
     work.mkdir()

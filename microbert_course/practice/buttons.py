@@ -7,7 +7,7 @@ from collections.abc import Callable
 from microbert_course.errors import CourseError
 from microbert_course.practice.exercises import exercises, find_one
 from microbert_course.practice.notes import Shown
-from microbert_course.practice.record import NOTHING, read_progress
+from microbert_course.practice.record import NOTHING, read_progress, record_hint
 
 SMALL = {"width": "auto", "align_self": "flex-start"}
 """The layout of a button that is as wide as its words."""
@@ -17,7 +17,7 @@ def say(place, make: Callable[[], Shown]) -> bool:  # place: an Output widget; w
     "Add a note below the ones that are there; a mistake is a note as well, since nobody would see it raised."
     try:
         note, went_well = make(), True
-    except CourseError as error:
+    except (CourseError, OSError) as error:  # a folder that cannot be written, a full disk
         note, went_well = Shown("That did not work", str(error)), False
     place.outputs += ({"output_type": "display_data", "data": note.bundle(), "metadata": {}},)
     return went_well
@@ -37,17 +37,20 @@ def hint_ladder(id: str):  # a box; None where there are no widgets
     for number in range(1, taken + 1):
         say(place, lambda number=number: notebook.hint_note(exercise, number))
 
+    def next_hint() -> Shown:
+        record_hint(id, taken + 1)
+        return notebook.hint_note(exercise, taken + 1)
+
     def rung() -> None:
-        left = len(exercise.hints) - len(place.outputs)
-        button.description = f"Hint {len(exercise.hints) - left + 1} of {len(exercise.hints)}" if left > 0 else "Show a solution"
+        button.description = f"Hint {taken + 1} of {len(exercise.hints)}" if taken < len(exercise.hints) else "Show a solution"
         button.tooltip = f"{button.description}, for exercise {exercise.number}"
 
     def climb(_) -> None:
-        is_hint = len(place.outputs) < len(exercise.hints)
-        if say(place, lambda: notebook.hint(id) if is_hint else notebook.solution(id)):
-            button.disabled = not is_hint
-            if is_hint:
-                rung()
+        nonlocal taken
+        is_hint = taken < len(exercise.hints)
+        if say(place, next_hint if is_hint else lambda: notebook.solution(id)):
+            button.disabled, taken = not is_hint, taken + is_hint
+            rung()
 
     rung()
     button.on_click(climb)

@@ -74,6 +74,12 @@ def next_hint(id: str, num_hints: int) -> int:  # which one to show, counted fro
         return entry["hints"]
 
 
+def record_hint(id: str, number: int) -> None:
+    "The hints up to this one were taken."
+    with entry_of(id) as entry:
+        entry["hints"] = max(entry["hints"], number)
+
+
 def record_solution_seen(id: str) -> None:
     "The solution was looked at, which is allowed."
     with entry_of(id) as entry:
