@@ -31,7 +31,7 @@ def answer(name: str, command: Callable[[], object]) -> int:  # the command's na
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             sentence = f"the disk is full ({error}): free some space, or write elsewhere"
-        elif isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError):
+        elif error.errno == errno.EROFS or isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError):
             sentence = f"{error.filename} cannot be used ({error.strerror}): choose another place"
         else:
             raise
