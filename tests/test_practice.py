@@ -373,6 +373,18 @@ def test_code_that_stands_alone_brings_its_helpers_imports_and_constants(tmp_pat
         stand_alone(3)
 
 
+def test_classes_without_methods_and_infinities_stand_alone(tmp_path):
+    space = run_cells(tmp_path / "a.ipynb", "from dataclasses import dataclass\nNEVER = float('-inf')\nclass Bad(ValueError): pass", "@dataclass\nclass Box:\n    inside: float = 0.0",
+                      "def boxed(x):\n    if x is None:\n        raise Bad\n    return Box(x + NEVER)\nsoft = lambda x: x\ndef uses_soft(x):\n    return soft(x)")
+    alone = {"__name__": "alone"}
+    exec(stand_alone(space["boxed"]), alone)
+    assert alone["boxed"](1.0).inside == -float("inf")
+    with pytest.raises(ValueError, match="^$"):
+        alone["boxed"](None)
+    with pytest.raises(CourseError, match="uses_soft uses soft, a lambda: write it with def"):
+        stand_alone(space["uses_soft"])
+
+
 OWN_NAMES = '''%%time
 %matplotlib inline
 def own(x):
