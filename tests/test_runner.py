@@ -296,3 +296,9 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(CourseError, match="05_broken.ipynb is (damaged|not a Jupyter notebook)"):
         run_lesson(path, tmp_path / "executed.ipynb")
+
+
+@pytest.mark.parametrize("limits", [{"cell_limit_s": 0}, {"cell_limit_s": -5}, {"notebook_limit_s": float("nan")}])
+def test_a_limit_that_is_none_is_refused(tmp_path, limits):
+    with pytest.raises(CourseError, match="is none: give seconds above 0"):
+        run_lesson(tmp_path / "absent.ipynb", tmp_path / "out.ipynb", **limits)

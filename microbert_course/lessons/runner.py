@@ -73,6 +73,9 @@ def run_lesson(
     path, output_path = Path(path).resolve(), Path(output_path).resolve()
     if profile not in ("quick", "full"):
         raise CourseError(f'no profile {profile!r}: choose "quick" or "full"')
+    for limit_s in (cell_limit_s, notebook_limit_s):
+        if not limit_s > 0:  # nan neither; jupyter takes 0 and less for no limit at all
+            raise CourseError(f"a limit of {limit_s:g} s is none: give seconds above 0")
     cells = read_notebook(path)["cells"]
     flags = test_flags(path.parent)
     try:
