@@ -70,7 +70,7 @@ class MicroBertConfig:
 
 # %% ../../nbs/1_foundations/05_bert.ipynb #c4ec1d5a
 def check_ids(
-    ids: Tensor,  # whole numbers
+    ids: Tensor,  # (…), whole numbers
     number: int,  # of rows in the table that they are looked up in
     name: str = "input_ids",
     table: str = "a vocabulary",
