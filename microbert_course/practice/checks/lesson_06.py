@@ -129,8 +129,11 @@ def refused_cases(rng: np.random.Generator, good: Case) -> list[Case]:
 
 
 def batch_case(rng: np.random.Generator, batch: int, seq: int, vocab: int, num_special: int, mask_token_id: int, p: float) -> Case:
-    "Rows that begin and end with a special token and are padded; here and there an ordinary token that must not be chosen."
-    ids = rng.integers(num_special, vocab, size=(batch, seq))
+    """Rows that begin and end with a special token and are padded; here and there an ordinary token that must not be chosen.
+
+    As in a text, some words are frequent: the commonest come six times as often as the rarest."""
+    frequency = 1 / (1 + np.arange(vocab - num_special) % 6)
+    ids = num_special + rng.choice(vocab - num_special, size=(batch, seq), p=frequency / frequency.sum())
     ends = rng.integers(seq // 2, seq, size=(batch, 1))
     place = np.arange(seq)
     ids[:, 0] = 2
@@ -153,7 +156,8 @@ class Tally:
     is_same: Tensor
     is_other: Tensor
     num_words: int
-    """Ordinary ids that a random word is drawn from."""
+    """Ordinary ids that a random word is drawn from: the last ones of the vocabulary."""
+    vocab_size: int
 
     @classmethod
     def of(cls, output: dict[str, Any], case: Case) -> "Tally":
@@ -161,12 +165,33 @@ class Tally:
         is_chosen = labels != -100
         is_mask, is_same = is_chosen & (corrupted == case["mask_token_id"]), is_chosen & (corrupted == ids)
         return cls(ids, corrupted, labels, case["special_tokens_mask"], is_chosen, is_mask, is_same, is_chosen & ~is_mask & ~is_same,
-                   case["vocab_size"] - case["num_special_tokens"])
+                   case["vocab_size"] - case["num_special_tokens"], case["vocab_size"])
 
     def fates(self, mask: float, other: float) -> bool:
         "Whether the chosen became [MASK] and another word in these shares, as far as chance allows to tell."
         n, luck = int(self.is_chosen.sum()), 1 - 1 / self.num_words
         return not (far(int(self.is_mask.sum()), n, mask) or far(int(self.is_other.sum()), n, other * luck))
+
+    def same_word(self, dim: int) -> float:
+        "Among pairs of random words in one column (0) or row (1): the share that is the same word twice; 0.0 for too few pairs to say."
+        line, word = self.is_other.nonzero()[:, 1 - dim], self.corrupted[self.is_other]
+        same, pairs = (int((counts * (counts - 1)).sum()) for counts in
+                       (torch.stack([line, word]).unique(dim=1, return_counts=True)[1], torch.bincount(line)))
+        return same / pairs if pairs > 40 else 0.0
+
+    def one_fate(self, dim: int) -> bool:
+        "Whether all the chosen of every column (0) or row (1) became [MASK] or none of them, where many should differ."
+        chosen, masked = self.is_chosen.sum(dim), self.is_mask.sum(dim)
+        return int(chosen.sum()) > 1000 and bool(((masked == 0) | (masked == chosen)).all())
+
+    def uneven_words(self) -> float:
+        "How unevenly the words of the vocabulary stand in as random ones, in standard errors; 0.0 for too few random words to say."
+        if int(self.is_other.sum()) <= 25 * self.num_words:
+            return 0.0
+        lowest = self.vocab_size - self.num_words
+        drawn, there = (torch.bincount(ids, minlength=self.vocab_size)[lowest:] for ids in
+                        (self.corrupted[self.is_other], self.ids[self.is_chosen]))
+        return uneven(drawn, self.is_chosen.sum() - there, 0.1 / self.num_words)  # a word in its own place is none that stands in
 
 
 def corruption_fault(output: dict[str, Any], case: Case) -> str | None:
@@ -188,6 +213,12 @@ def corruption_fault(output: dict[str, Any], case: Case) -> str | None:
         return "the chosen tokens do not become [MASK], random and unchanged in the shares 80, 10 and 10 percent"
     if len(random_ids) > 25 * tally.num_words and len(random_ids.unique()) < tally.num_words:
         return "some ordinary word never stands in as a random one: every one of them should be as likely as any other"
+    if max(tally.same_word(0), tally.same_word(1)) > 0.5:
+        return "random words of a row or of a column are the same word: draw one for every place"
+    if tally.uneven_words() > 2 * ERRORS:
+        return "some ordinary words stand in as random ones far more often than others: every one of them should be as likely as any other"
+    if tally.is_chosen.sum() > 1000 and any(uneven(tally.is_mask.sum(dim), tally.is_chosen.sum(dim), 0.8) > ERRORS + 2 for dim in (0, 1)):
+        return "what becomes of a chosen token is not independent of its neighbours: draw for every place"
     if not output["repeats"]:
         return "a generator in the same state should give the same batch"
     if tally.is_chosen.sum() > 100 and not output["moves on"]:
@@ -207,6 +238,12 @@ def lets_through(output: dict[str, Any], case: Case) -> bool:
 def share_is(mask: float, other: float) -> Callable[[dict[str, Any], Case], bool]:
     "Whether the fates have these shares, and can be told from the right ones."
     return at_good_inputs(lambda tally, output, case: not tally.fates(0.8, 0.1) and tally.fates(mask, other))
+
+
+def follows_text(tally: Tally) -> bool:
+    "Whether random words are those that are frequent in the batch: their mean frequency, as a multiple of an even draw's."
+    ordinary = torch.bincount(tally.ids[~tally.is_special], minlength=tally.vocab_size).double()
+    return (ordinary[tally.corrupted[tally.is_other]].mean() * tally.num_words / ordinary.sum()).item() > 1.2
 
 
 CORRUPTION_ZOO = {  # what a masking function can do wrong with the chosen tokens: its setting in `corrupted`, how it shows, what it is
@@ -241,6 +278,23 @@ CORRUPTION_ZOO = {  # what a masking function can do wrong with the chosen token
     "one random word": (
         at_good_inputs(lambda tally, output, case: tally.is_other.sum() > 20 and len(tally.corrupted[tally.is_other].unique()) == 1),
         "All random words of a batch are the same word: draw one for every place."),
+    "one random word a row": (
+        at_good_inputs(lambda tally, output, case: tally.same_word(1) > 0.9 > tally.same_word(0)),
+        "All random words of a row are the same word: draw one for every place, (batch, seq)."),
+    "one random word a column": (
+        at_good_inputs(lambda tally, output, case: tally.same_word(0) > 0.9 > tally.same_word(1)),
+        "All rows share one row of random words, so the same false word stands at the same place in each: draw for (batch, seq)."),
+    "one fate a row": (
+        at_good_inputs(lambda tally, output, case: tally.one_fate(1)),
+        "All chosen tokens of a row have the same fate: some rows show only [MASK], others no [MASK] at all. Draw what becomes of a token "
+        "for (batch, seq)."),
+    "one fate a column": (
+        at_good_inputs(lambda tally, output, case: tally.one_fate(0) and tally.is_mask.any()),
+        "What becomes of a chosen token is drawn once for each column, so that all rows share it: draw for (batch, seq)."),
+    "words of the batch": (
+        at_good_inputs(lambda tally, output, case: tally.uneven_words() > 2 * ERRORS and follows_text(tally)),
+        "Your random words are drawn by how often they come in the batch: common words stand in again and again, rare ones hardly ever. "
+        "Every ordinary word of the vocabulary should be as likely as any other."),
     "last word missing": (
         at_good_inputs(lambda tally, output, case: tally.is_other.sum() > 25 * tally.num_words
                        and tally.corrupted[tally.is_other].max() < case["vocab_size"] - 1),
@@ -255,9 +309,14 @@ def corrupted(ids: Tensor, is_chosen: Tensor, case: Case, generator: torch.Gener
     "The chosen tokens corrupted, with one thing of CORRUPTION_ZOO done wrong."
     shares = {"all [MASK]": (1.0, 0.0), "10/80/10": (0.1, 0.8), "10/10/80": (0.1, 0.1), "10 % of the rest": (0.8, 0.02)}
     mask, other = shares.get(fault, (0.8, 0.1))
-    fate = torch.rand(ids.shape, generator=generator)
-    lowest, shape = 0 if fault == "special as random" else case["num_special_tokens"], (1, 1) if fault == "one random word" else ids.shape
+    lines = {"row": (len(ids), 1), "column": (1, *ids.shape[1:])}  # what one draw a row, or a column, has as its shape
+    fate = torch.rand(lines.get(fault.removeprefix("one fate a "), ids.shape), generator=generator)
+    shape = (1, 1) if fault == "one random word" else lines.get(fault.removeprefix("one random word a "), ids.shape)
+    lowest = 0 if fault == "special as random" else case["num_special_tokens"]
     random_ids = torch.randint(lowest, case["vocab_size"] - (fault == "last word missing"), shape, generator=generator)
+    words = ids[ids >= case["num_special_tokens"]]
+    if fault == "words of the batch" and len(words):
+        random_ids = words[torch.randint(len(words), ids.shape, generator=generator)]
     new = torch.where(fate < mask, case["mask_token_id"], torch.where(fate < mask + other, random_ids, ids))
     new = torch.where(is_chosen, new, ids)
     labels = new if fault == "labels of the corrupted" else ids
