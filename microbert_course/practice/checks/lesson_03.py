@@ -67,6 +67,10 @@ def hidden_pairs(scores: Tensor, attention_mask: Tensor | None, is_causal: bool,
     return padding & future if mask == "either" and is_causal else padding | future
 
 
+ONE_FOR_ALL = {"by one mask": (0, 1), "by one mask a text": (1,), "by one mask a head": (0,), "whole keys": (2,), "whole queries": (3,)}
+"What dropout can share among weights that should each have a coin: these dimensions of (batch, num_heads, num_queries, num_keys)."
+
+
 def dropped(weights: Tensor, dropout: float, drops: str) -> tuple[Tensor, Tensor]:
     "The weights that mix the values, and those that are returned."
     if drops == "weights":
@@ -75,9 +79,30 @@ def dropped(weights: Tensor, dropout: float, drops: str) -> tuple[Tensor, Tensor
         return F.dropout(weights, dropout), weights
     elif drops == "without scaling":
         weights = weights * (torch.rand_like(weights) >= dropout)
+    elif drops in ONE_FOR_ALL:
+        coins = [1 if dim in ONE_FOR_ALL[drops] else size for dim, size in enumerate(weights.shape)]
+        weights = weights * F.dropout(weights.new_ones(coins), dropout)
     elif drops == "all but its share" and dropout:
         weights = F.dropout(weights, 1 - dropout)
     return weights, weights
+
+
+def shares_coins(*same: str) -> Callable[[dict, Case], bool]:
+    "Whether something was dropped, but not everything, and the same for all of each of these."
+
+    def seen(output: dict, case: Case) -> bool:
+        differs = output["what is dropped differs between"]
+        return any(differs.values()) and not any(differs[name] for name in same)
+
+    return seen
+
+
+WHOLE_KEYS = ("Whole keys are dropped: a key is gone for all queries of a text at once, or for none. Each weight, of one query and one key, "
+              "has a coin of its own.")
+ONE_MASK = ("One dropout mask serves all texts and heads: what one head forgets, all of them forget, in every text of the batch. Each weight "
+            "has a coin of its own.")
+ONE_MASK_A_TEXT = "One dropout mask serves all heads of a text: what one head forgets, all of them forget. Each weight has a coin of its own."
+ONE_MASK_A_HEAD = "One dropout mask serves all texts of the batch. Each weight has a coin of its own."
 
 
 def attention_variant(scale: Callable[[Tensor], float] = lambda query: math.sqrt(query.size(-1)), dim: int = -1, mask: str = "keys",
@@ -300,9 +325,10 @@ def module_variant(split: str = "query, key, value", join: str = "tokens first",
                 seen = self.seen(None, hidden_states.size(1))
             elif hides == "real tokens" and attention_mask is not None:
                 seen = self.seen(1 - attention_mask, hidden_states.size(1)) if not attention_mask.is_floating_point() else seen
-            if hides == "by minus infinity":
-                weights = (query @ key.mT / math.sqrt(self.head_dim)).masked_fill(~seen, -torch.inf).softmax(-1)
-                context = F.dropout(weights, self.dropout, self.training) @ value
+            if hides == "by minus infinity" or drops in ONE_FOR_ALL:
+                bottom = -torch.inf if hides == "by minus infinity" else torch.finfo(query.dtype).min
+                weights = (query @ key.mT / math.sqrt(self.head_dim)).masked_fill(~seen, bottom).softmax(-1)
+                context = dropped(weights, self.dropout if self.training else 0.0, drops if drops in ONE_FOR_ALL else "weights")[0] @ value
             else:
                 dropout = self.dropout if drops == "always" or drops == "in training" and self.training else 0.0
                 context = F.scaled_dot_product_attention(query, key, value, seen | ~seen.any(-1, keepdim=True), dropout)
@@ -461,6 +487,13 @@ CHECKS = (
             Wrong(attention_variant(drops="all but its share"), "dropout is taken for the share that stays: it is the share that goes."),
             Wrong(attention_variant(drops="in secret"),
                   "The weights that you return are not the ones that mixed the values: dropout came in between."),
+            Wrong(attention_variant(drops="whole keys"), WHOLE_KEYS, shares_coins("queries")),
+            Wrong(attention_variant(drops="whole queries"),
+                  "Whole queries are dropped: some gather nothing, others everything. Each weight, of one query and one key, has a coin of "
+                  "its own.", shares_coins("keys")),
+            Wrong(attention_variant(drops="by one mask"), ONE_MASK, shares_coins("texts", "heads")),
+            Wrong(attention_variant(drops="by one mask a text"), ONE_MASK_A_TEXT, shares_coins("heads")),
+            Wrong(attention_variant(drops="by one mask a head"), ONE_MASK_A_HEAD, shares_coins("texts")),
             Wrong(attention_variant(accepts="floats"),
                   "A mask of floats is accepted: elsewhere such masks are added to the scores, their 0 means “look here”, and yours "
                   "would read it backwards without a word."),
@@ -529,6 +562,10 @@ CHECKS = (
             Wrong(module_variant(drops="never"), "dropout is not used: in training no weight is ever dropped."),
             Wrong(module_variant(drops="the context"),
                   "Dropout is on the context and not on the attention weights: it switches off slots of a token instead of neighbours."),
+            Wrong(module_variant(drops="whole keys"), WHOLE_KEYS, shares_coins("queries")),
+            Wrong(module_variant(drops="by one mask"), ONE_MASK, shares_coins("texts", "heads")),
+            Wrong(module_variant(drops="by one mask a text"), ONE_MASK_A_TEXT, shares_coins("heads")),
+            Wrong(module_variant(drops="by one mask a head"), ONE_MASK_A_HEAD, shares_coins("texts")),
             Wrong(module_variant(hides="padding or the future"),
                   "Where a mask is given, the causal one is forgotten: tokens see the future as soon as a batch has padding."),
             Wrong(module_variant(hides="the future or padding"),

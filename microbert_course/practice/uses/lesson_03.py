@@ -12,7 +12,8 @@ from microbert_course.practice.uses import gradients
 def attention(answer: Callable, value: Tensor, dropout: float | None = None, upstream: Tensor | None = None, **inputs: Any) -> Any:
     """Context and weights; with `upstream`, a gradient of the context, the gradients too.
 
-    With `dropout`, what can be said of every draw: how many weights went, what became of the others, and whether those mixed the values."""
+    With `dropout`, what can be said of every draw: how many weights went, and whether the same ones everywhere, what became of the
+    others, and whether those mixed the values."""
     if upstream is not None:
         return gradients(answer, upstream, value=value, **inputs)
     if dropout is None:
@@ -21,8 +22,14 @@ def attention(answer: Callable, value: Tensor, dropout: float | None = None, ups
     context, weights = answer(value=value, dropout=dropout, **inputs)
     factors = (weights / full)[weights != 0]
     return {"share of weights dropped": round((weights == 0).double().mean().item(), 1),
+            "what is dropped differs between": unlike((weights == 0).double(), ("texts", "heads", "queries", "keys")),
             "what kept weights are multiplied by": [factors.min().item(), factors.max().item()],
             "the returned weights mixed the values": torch.allclose(context, weights @ value)}
+
+
+def unlike(values: Tensor, dims: tuple[str, ...]) -> dict[str, bool]:
+    "For each named dimension, whether what lies along it is not all the same, but for rounding."
+    return {name: (values.amax(dim) - values.amin(dim)).max().item() > 1e-3 for dim, name in enumerate(dims)}
 
 
 def multi_head(answer: Callable, settings: dict, state: dict[str, Tensor], hidden_states: Tensor, attention_mask: Tensor | None = None,
@@ -43,5 +50,6 @@ def multi_head(answer: Callable, settings: dict, state: dict[str, Tensor], hidde
     if settings.get("dropout"):
         output = built.train()(hidden_states, attention_mask)
         found |= {"mean in training": round(output.mean().item(), 1),
-                  "spread in training": round(2 * output.var().item() * hidden_states.size(1)) / 2}
+                  "spread in training": round(2 * output.var().item() * hidden_states.size(1)) / 2,
+                  "what is dropped differs between": unlike(output.unflatten(-1, (settings["num_heads"], -1)), ("texts", "queries", "heads"))}
     return found
