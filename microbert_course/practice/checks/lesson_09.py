@@ -1,6 +1,7 @@
 """Checks of the exercises on pretraining."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from microbert_course.training.optim import linear_schedule, parameter_groups
 # 9.1: what a run reads
 
 def reading_cases(rng: np.random.Generator) -> list[Case]:
-    "Short and long texts, one that just does not fit, an empty one; several micro-batches; part of an epoch and many."
+    "Short and long texts, one that just does not fit, an empty one; several micro-batches; part of an epoch and many, never whole ones."
     cases = []
     for num_more, accumulation in ((0, 2), (int(rng.integers(3, 6)), 3), (int(rng.integers(15, 25)), 4)):
         max_seq_len = int(rng.integers(10, 20))
@@ -25,17 +26,19 @@ def reading_cases(rng: np.random.Generator) -> list[Case]:
         changes = {"max_seq_len": max_seq_len, "num_steps": int(rng.integers(5, 12)), "warmup_steps": 1,
                    "mlm_probability": float(rng.uniform(0.2, 0.5)), "batch_size": accumulation * int(rng.integers(2, 9)),
                    "gradient_accumulation_steps": accumulation}
+        while changes["num_steps"] * changes["batch_size"] % len(num_pieces) == 0:
+            changes |= {"num_steps": int(rng.integers(5, 12)), "batch_size": accumulation * int(rng.integers(2, 9))}
         cases.append({"changes": changes, "num_pieces": num_pieces})
     return cases
 
 
 def reading_variant(rows: str = "batch", cut: str = "row", padding: bool = False, hidden: str = "ordinary", share: float | None = None,
-                    edges: int = 2):
+                    edges: int = 2, ends: Callable[[float], float] = float):
     "The three numbers with one thing counted otherwise."
 
     def count(config, num_pieces: list[int]) -> dict[str, float]:
         per_update = config.batch_size * (config.gradient_accumulation_steps if rows == "micro-batch" else 1)
-        epochs = config.num_steps * (1 if rows == "one" else per_update) / len(num_pieces)
+        epochs = ends(config.num_steps * (1 if rows == "one" else per_update) / len(num_pieces))
         longest = {"row": config.max_seq_len - 2, "pieces": config.max_seq_len, "never": math.inf}[cut]
         ordinary = [min(n, longest) for n in num_pieces]
         tokens = [config.max_seq_len if padding else n + edges for n in ordinary]
@@ -364,6 +367,12 @@ CHECKS = (
                   "cuts it into pieces."),
             Wrong(reading_variant(rows="one"),
                   "You count one row an update. An update reads batch_size rows."),
+            Wrong(reading_variant(ends=math.floor),
+                  "You count whole epochs only. A run stops wherever its last update is, mostly in the middle of an epoch: the "
+                  "fraction belongs to the answer."),
+            Wrong(reading_variant(ends=math.ceil),
+                  "You round the epochs up to whole ones. A run stops wherever its last update is, mostly in the middle of an epoch: the "
+                  "fraction belongs to the answer."),
             Wrong(reading_variant(padding=True),
                   "You count padding: every row as if it were full. That is what the memory holds, and not what is read."),
             Wrong(reading_variant(cut="never"),
