@@ -221,7 +221,7 @@ def test_packed_documents_get_the_logits_that_they_get_alone():
 
 # --- no padding at all
 
-@pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize("layout", ["padded", "packed", "large numbers"])
 def test_without_padding_the_features_and_all_gradients_are_the_same(layout):
     rng = np.random.default_rng(1)
     model = document_model().double()
@@ -231,6 +231,8 @@ def test_without_padding_the_features_and_all_gradients_are_the_same(layout):
     else:
         rows = pack(documents(rng), 24)
         numbers = document_numbers(rows, CLS)
+        if layout == "large numbers":
+            numbers[numbers > 0] += 25 * (len(rows) - numbers.nonzero()[0])  # what is added to tell rows apart must not undo it
         rows, mask, positions = torch.from_numpy(rows), torch.from_numpy(numbers), torch.from_numpy(positions_in(numbers))
     predict_at = (rows.flatten() > 4).nonzero()[::3, 0]
     results = []

@@ -149,7 +149,7 @@ def unpadded_features(
     is_real = (attention_mask != 0).flatten()                                     # (batch·seq,)
     if predict_at.device.type == "cpu" and not is_real[predict_at].all():
         raise ValueError("predict_at points at padding: predict real tokens alone")
-    row_starts = torch.arange(len(input_ids), device=input_ids.device)[:, None] * (input_ids.size(1) + 1)
+    row_starts = torch.arange(len(input_ids), device=input_ids.device)[:, None] * (attention_mask.max() + 1)
     numbers = (attention_mask + row_starts).flatten()[is_real][None]              # (1, num_tokens), another number for every document
     hidden_states = model.bert.embeddings(input_ids, position_ids=position_ids).flatten(0, 1)[is_real][None]  # (1, num_tokens, hidden)
     for block in model.bert.blocks:
