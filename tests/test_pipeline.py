@@ -154,6 +154,13 @@ def test_a_file_that_is_not_there_is_named_before_anything_runs(small, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+def test_an_address_is_refused_before_anything_runs(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CourseError, match="s3://bucket/name is an address: give a folder"):
+        run_pipeline(read_pipeline(small / "small.toml"), "s3://bucket/name", progress=False)
+    assert not (tmp_path / "s3:").exists()
+
+
 def test_a_folder_of_something_else_stays(small, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(CourseError, match="no pipeline wrote it"):

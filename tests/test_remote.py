@@ -599,6 +599,13 @@ def test_an_address_that_became_a_path_is_refused(folder):
         run_folder(folder)
 
 
+@pytest.mark.parametrize("folder", ["s3://", "s3:///", "file://"])
+def test_an_address_that_names_nothing_is_refused(folder):
+    "As of `s3://$BUCKET` without a BUCKET: it must not become a folder `s3:` on this machine."
+    with pytest.raises(CourseError, match=f"the address {folder} names no bucket"):
+        run_folder(folder)
+
+
 def test_a_folder_is_a_folder():
     assert type(run_folder("runs/tour")) is RunFolder and type(run_folder("C:/runs/tour")) is RunFolder
     assert type(run_folder("s3://bucket/tour")) is RemoteRun

@@ -34,7 +34,7 @@ class Pipeline:
 
         if self.compare and not (Path(self.compare) / "report.json").is_file():
             raise CourseError(f"{self.compare} has no report.json: give the folder of a pipeline that is finished")
-        folder = Path(self.folder) if self.folder else runs_dir() / Path(self.config).stem
+        folder = self.folder or runs_dir() / Path(self.config).stem
         report = run_pipeline(read_pipeline(self.config, self.set), folder, self.overwrite, self.resume)
         if not is_first_process():
             return

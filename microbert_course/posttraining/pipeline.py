@@ -18,6 +18,7 @@ from microbert_course.posttraining.arithmetic import FILES, write_arithmetic
 from microbert_course.posttraining.settings import GrpoConfig, SftConfig
 from microbert_course.training.engine import shared_processes
 from microbert_course.training.presets import PretrainConfig, preset
+from microbert_course.training.remote import is_address
 from microbert_course.training.settings import MAY_CHANGE, TrainConfig
 
 KINDS = {"pretrain": PretrainConfig, "sft": SftConfig, "grpo": GrpoConfig}  # the stages, in their order
@@ -118,6 +119,8 @@ def run_pipeline(
     """Run the stages one after the other, and write one report of them; with `resume`, what is finished is not run again.
 
     Raises: CourseError if the folder is taken or was begun with other settings, there is nothing to resume from, or a stage fails."""
+    if is_address(folder):
+        raise CourseError(f"a pipeline writes into a folder of this machine, and {folder} is an address: give a folder, and copy it up when the pipeline is done")
     folder, state = Path(folder).expanduser().resolve(), PartialState(cpu=all(config.device == "cpu" for config in pipeline.stages.values()))
     check_files(pipeline)
     owner = stage_of(resume, folder, pipeline) if resume not in (None, "latest") else None

@@ -41,9 +41,11 @@ _ABSENT = re.compile(r"\b404\b|NoSuchBucket|ContainerNotFound|bucket does not ex
 def run_folder(folder: str | Path, keep_checkpoints: int = 2) -> RunFolder:
     """The folder of a run, here or at an address.
 
-    Raises: CourseError if an address came as a Path, which has lost one of its two slashes."""
+    Raises: CourseError if an address names nothing, or came as a Path, which has lost one of its two slashes."""
     text = str(folder)
     if is_address(text):
+        if not text.partition("://")[2].strip("/"):
+            raise CourseError(f"the address {text} names no bucket: write one behind it, as in s3://bucket/name")
         return RemoteRun(text, keep_checkpoints)
     if re.match(r"[A-Za-z][\w+.-]+:[/\\](?![/\\])", text):
         raise CourseError(f"{text} was an address before it became a Path: pass it as text, with both slashes")
