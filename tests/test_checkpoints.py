@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from microbert_course.errors import CourseError
 from microbert_course.manifests import damage, remove_debris, sha256, whole_folder
@@ -72,12 +73,14 @@ def test_an_older_one_is_deleted_only_after_the_new_one_was_read_back(tmp_path, 
     assert [path.name for path in folder.all()] == ["step-00000002", "step-00000001"]
 
 
-def test_a_full_disk_leaves_the_older_one_and_no_debris(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"),
+                                   SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")])
+def test_a_full_disk_leaves_the_older_one_and_no_debris(tmp_path, monkeypatch, error):
     folder = CheckpointFolder(tmp_path, keep=1)
     folder.save(a_checkpoint(1))
     def full(tensors, path):
         path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         folder.save(a_checkpoint(2))

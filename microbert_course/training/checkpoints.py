@@ -1,10 +1,13 @@
 """Checkpoints of a run: each a sealed folder, the newest valid one first, old ones deleted only after the new one verifies."""
 
 import json
+import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +29,12 @@ class Checkpoint:
     def save(self, folder: Path) -> None:
         "Write the files into an empty folder."
         for name, tensors in self.tensors.items():
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
+            try:
+                save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
+            except SafetensorError as error:  # in which it wraps what the system reports
+                if code := re.search(r"\(os error (\d+)\)", str(error)):
+                    raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
+                raise
         values = {"format": FORMAT, "num_updates": self.num_updates, **self.values}
         (folder / "state.json").write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
 
