@@ -35,6 +35,16 @@ def test_the_newest_stay(tmp_path):
     assert [path.name for path in folder.all()] == ["step-00000030", "step-00000004"]
 
 
+def test_damaged_ones_of_later_updates_do_not_crowd_out_what_was_just_saved(tmp_path):
+    for number in (10, 20, 30):
+        path = CheckpointFolder(tmp_path, keep=3).save(a_checkpoint(number))
+        if number > 10:
+            (path / "state.json").write_text("{}")
+    folder = CheckpointFolder(tmp_path, keep=2)
+    folder.save(a_checkpoint(15))  # by the run that went on from 10
+    assert folder.newest(lambda line: None).num_updates == 15
+
+
 def test_200_flips_and_truncations_are_all_found(tmp_path):
     "One bit anywhere in any file, the manifest included, or any file cut short: the older checkpoint is used, with one line."
     folder, draw = CheckpointFolder(tmp_path / "all"), random.Random(0)

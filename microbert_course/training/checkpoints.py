@@ -78,7 +78,8 @@ class CheckpointFolder:
             checkpoint.save(partial)
         if fault := damage(path):
             raise CourseError(f"the checkpoint {path} was written and cannot be read back: {fault}; the disk may be failing")
-        for old in self.all()[self.keep :]:
+        others = [other for other in self.all() if other != path]  # those of later updates may be damaged, or this one would not have been made
+        for old in others[self.keep - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
         return path
 
