@@ -518,6 +518,17 @@ def test_what_is_no_run_is_never_replaced(data, tmp_path, is_folder):
     assert thesis.exists()
 
 
+def test_what_takes_the_name_while_a_run_goes_on_stays(data, tmp_path):
+    def take(*_):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "thesis.txt").touch()
+    with pytest.raises(CourseError, match="was not there when the run was begun, so it is not replaced: move it away"):
+        pretrain(small_config(), tmp_path / "run", data=data, progress=False, on_evaluation=take)
+    (tmp_path / "run").rename(tmp_path / "Documents")
+    pretrain(small_config(), tmp_path / "run", data=data, progress=False, resume="latest")
+    assert (tmp_path / "Documents" / "thesis.txt").exists() and (tmp_path / "run" / "training.json").exists()
+
+
 def test_what_only_looks_like_an_unfinished_run_is_never_emptied(data, tmp_path):
     (tmp_path / "run.partial").mkdir()
     (tmp_path / "run.partial" / "thesis.txt").touch()

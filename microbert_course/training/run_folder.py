@@ -26,7 +26,7 @@ class RunFolder:
         self.final = Path(folder).resolve()
         self.path = self.final.with_name(self.final.name + ".partial")
         self.checkpoints = CheckpointFolder(self.path / "checkpoints", keep_checkpoints)
-        self.lock, self.is_reopened = None, False
+        self.lock, self.is_reopened, self.may_replace = None, False, False
 
     def open(
         self,
@@ -45,6 +45,7 @@ class RunFolder:
             raise CourseError(f"{self.path} is there and is no training run, so it is not replaced: choose another folder")
         if self.final.exists() and not overwrite:
             self._reopen(resume)
+        self.may_replace = self.final.exists()
         if self.path.exists():
             self._lock()
         self.checkpoints.clear_debris()
@@ -138,7 +139,12 @@ class RunFolder:
         "Called after every checkpoint: a folder on this machine has no copy elsewhere."
 
     def finish(self) -> None:
-        "The run is done: the folder gets its name; one that is replaced goes last."
+        """The run is done: the folder gets its name; one that is replaced goes last.
+
+        Raises: CourseError if something has taken the name since the run was begun; both stay as they are then."""
+        if self.final.exists() and not self.may_replace:
+            raise CourseError(f"{self.final} was not there when the run was begun, so it is not replaced: move it away, then give the same command with "
+                              f"--resume latest; the run is done and lies in {self.path}")
         replaced = self.final.with_name(self.final.name + ".replaced")
         shutil.rmtree(replaced, ignore_errors=True)
         self.lock.release()
