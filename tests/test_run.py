@@ -289,6 +289,13 @@ def test_a_run_that_spent_its_budget_can_go_on(data, tmp_path):
     assert differences({**found, "history": whole["history"]}, whole) == []
 
 
+@pytest.mark.parametrize("budget", [{"max_tokens": 300}, {"max_seconds": 1e-9}])
+def test_a_run_whose_budget_is_spent_makes_no_more_updates(data, tmp_path, budget):
+    brief = outcome(pretrain(small_config(num_steps=9, **budget), tmp_path / "run", data=data, progress=False).folder)
+    again = outcome(pretrain(small_config(num_steps=9, **budget), tmp_path / "run", data=data, progress=False, resume="latest").folder)
+    assert differences(again, brief) == []
+
+
 def test_a_run_ends_when_its_time_is_spent(data, tmp_path):
     run = pretrain(small_config(num_steps=5000, max_seconds=0.5, eval_every=5000), tmp_path / "run", data=data, progress=False)
     assert 0 < len(run.history["train"]) < 5000 and len(run.history["validation"]) == 1

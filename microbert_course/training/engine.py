@@ -187,8 +187,9 @@ def train(
     accelerator.init_trackers("tensorboard", config={name: value for name, value in {**asdict(config), **about}.items() if value is not None})
     log = RunLog(config, accelerator, place["history"], task.metric, task.flops_per_token,
                  place.get("spent_s", 0.0), place.get("tokens", 0), progress, place["num_updates"])
+    spent = log.budget_spent() if place["num_updates"] else None  # by the run before it was interrupted: it had only to take its name
     try:
-        for step in range(place["num_updates"], config.num_steps):
+        for step in range(place["num_updates"], place["num_updates"] if spent else config.num_steps):
             if log.is_out_of_patience:
                 if log.speaks:
                     log.bar.write(f"the run ends after {step:,} updates: {config.patience} looks in a row brought no better {task.metric}")
