@@ -66,8 +66,7 @@ def run_task(
         try:
             checkpoint = first_says(accelerator, lambda: run.open(overwrite, resume))
             task = make_task(accelerator, config)
-            if accelerator.is_main_process and checkpoint:
-                check_same_run(checkpoint.values, config, task.fingerprint)
+            first_says(accelerator, lambda: checkpoint and check_same_run(checkpoint.values, config, task.fingerprint))
             with repeatable(config.deterministic and accelerator.device.type == "cuda"):
                 return train(config, task, accelerator, run, checkpoint, progress, on_evaluation)
         except BaseException:
@@ -187,9 +186,10 @@ def train(
     accelerator.init_trackers("tensorboard", config={name: value for name, value in {**asdict(config), **about}.items() if value is not None})
     log = RunLog(config, accelerator, place["history"], task.metric, task.flops_per_token,
                  place.get("spent_s", 0.0), place.get("tokens", 0), progress, place["num_updates"])
-    spent = log.budget_spent() if place["num_updates"] else None  # by the run before it was interrupted: it had only to take its name
+    looks = place["history"]["validation"]
+    has_ended = bool(looks) and looks[-1]["step"] == place["num_updates"] - 1 and log.budget_spent() is not None  # it had only to take its name
     try:
-        for step in range(place["num_updates"], place["num_updates"] if spent else config.num_steps):
+        for step in range(place["num_updates"], place["num_updates"] if has_ended else config.num_steps):
             if log.is_out_of_patience:
                 if log.speaks:
                     log.bar.write(f"the run ends after {step:,} updates: {config.patience} looks in a row brought no better {task.metric}")
@@ -242,7 +242,8 @@ def keep(
     Raises: CourseError, before anything is written, if a weight is no number."""
     config, accelerator, scaler = training.config, training.accelerator, training.accelerator.scaler
     tensors = snapshot(training)
-    if accelerator.is_main_process:
+
+    def write() -> None:
         if not all_finite(tensors):
             raise CourseError(f"after {num_updates} updates a weight is no number, and no such checkpoint is written: "
                               f"lower the learning rate (now {config.learning_rate:g})")
@@ -251,7 +252,8 @@ def keep(
         values = {"config": asdict(config), "history": log.history, "spent_s": log.elapsed_s, "tokens": log.tokens, "data": task.fingerprint,
                   "version": __version__, "processes": accelerator.num_processes, "scaler": scaler.state_dict() if scaler is not None else None}
         run.checkpoints.save(Checkpoint(num_updates, tensors, values))
-    accelerator.wait_for_everyone()
+
+    first_says(accelerator, write)
 
 
 def describe(config: TrainConfig, task: Task, model: nn.Module, accelerator: Accelerator):
