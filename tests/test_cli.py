@@ -11,6 +11,7 @@ import time
 import pytest
 
 from microbert_course.cli.main import main
+from microbert_course.training.run_folder import RunFolder
 
 TINY = ["--hidden-size", "8", "--intermediate-size", "8", "--max-seq-len", "16", "--vocab-size", "60", "--batch-size", "4",
         "--num-steps", "6", "--warmup-steps", "1", "--eval-every", "3", "--device", "cpu"]
@@ -134,6 +135,20 @@ def test_a_folder_that_cannot_be_made(tmp_path, corpus, capsys):
     (tmp_path / "file").touch()
     said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "file" / "run"), *TINY])
     assert "file" in said and "choose another place" in said
+
+
+def test_a_folder_with_a_name_that_is_too_long(tmp_path, corpus, capsys):
+    said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / ("a" * 300)), *TINY])
+    assert "too long" in said and "choose another place" in said
+
+
+def test_the_root_is_no_folder_for_a_run(corpus, capsys):
+    assert "is no folder for a run: give one within it" in sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", "/", *TINY])
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunFolder("~/runs/mine").final == tmp_path.resolve() / "runs" / "mine"
 
 
 def test_a_preset_named_after_an_option_would_get_other_defaults(capsys):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from microbert_course.errors import CourseError
 
+OF_THE_PLACE = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)  # which have no exception of their own, unlike those below
+
 
 def is_first_process() -> bool:
     "Whether this is the one process that speaks, of those that a launcher started."
@@ -31,7 +33,7 @@ def answer(name: str, command: Callable[[], object]) -> int:  # the command's na
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             sentence = f"the disk is full ({error}): free some space, or write elsewhere"
-        elif error.errno == errno.EROFS or isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError):
+        elif isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError) or error.errno in OF_THE_PLACE:
             sentence = f"{error.filename} cannot be used ({error.strerror}): choose another place"
         else:
             raise

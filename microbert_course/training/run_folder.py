@@ -23,7 +23,9 @@ class RunFolder:
     "Where one run writes; only one process of a run uses it."
 
     def __init__(self, folder: str | Path, keep_checkpoints: int = 2):
-        self.final = Path(folder).resolve()
+        self.final = Path(folder).expanduser().resolve()
+        if not self.final.name:
+            raise CourseError(f"{self.final} is no folder for a run: give one within it, such as {self.final / 'runs' / 'mine'}")
         self.path = self.final.with_name(self.final.name + ".partial")
         self.checkpoints = CheckpointFolder(self.path / "checkpoints", keep_checkpoints)
         self.lock, self.is_reopened, self.may_replace = None, False, False
