@@ -108,6 +108,17 @@ def test_a_preset_that_does_not_exist(capsys):
     assert "there is no preset 'v9': choose one of tour, v0" in sentence_of(capsys, ["pretrain", "v9"])
 
 
+@pytest.mark.parametrize("arguments", [["fill-mask", "caf\udce9 [MASK]"], ["pretrain", "tour", "--data", "caf\udce9.txt"]])
+def test_words_that_are_not_utf_8(capsys, arguments):
+    said = sentence_of(capsys, arguments)
+    assert "'caf\\udce9" in said and "is not UTF-8" in said
+
+
+def test_heads_of_odd_size_have_no_pairs_to_turn(corpus, capsys):
+    said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), *TINY, "--blocks", "modern", "--num-heads", "8"])
+    assert "gives heads of 1" in said and "choose a multiple of 16" in said
+
+
 @pytest.mark.parametrize(("name", "content", "expected"), [
     ("empty.txt", b"", "empty.txt"),
     ("binary.txt", bytes(range(256)) * 20, "binary.txt"),

@@ -31,6 +31,8 @@ class Evaluate:
         "Print the scores with their intervals, and write evaluation.json into the model's folder."
         if self.num_resamples < 1:
             raise CourseError(f"num_resamples is {self.num_resamples}: take at least 1, for steady intervals 2000")
+        if self.seed < 0:
+            raise CourseError(f"seed is {self.seed}: give 0 or more")
         from microbert_course.posttraining.judging import judge_folder
         from microbert_course.posttraining.model_card import write_model_card
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import tyro
 
+from microbert_course.errors import CourseError
+
 
 @dataclass
 class Sampling:
@@ -24,8 +26,11 @@ class Sampling:
     """Of chance: the same seed, the same text."""
 
     def settings(self) -> dict:
-        "What `models.gpt.stream` takes."
+        "What `models.gpt.stream` takes. Raises: CourseError for a seed that is none."
         import torch
+
+        if not 0 <= self.seed < 2**63:
+            raise CourseError(f"seed is {self.seed}: give a whole number from 0 to {2**63 - 1}")
 
         return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p,
                 "repetition_penalty": self.repetition_penalty, "generator": torch.Generator().manual_seed(self.seed)}
@@ -83,7 +88,11 @@ class Chat:
         while True:
             if sys.stdin.isatty():
                 print("> ", end="", flush=True)
-            line = sys.stdin.readline()
+            try:
+                line = sys.stdin.readline()
+                line.encode()
+            except UnicodeError:
+                raise CourseError("a line of the input is not UTF-8: convert it, for example with `iconv -f latin1 -t utf-8`") from None
             if not line or line.strip() == "/quit":
                 return None
             if line.strip():

@@ -25,10 +25,16 @@ from microbert_course.cli.pipeline import Pipeline
 from microbert_course.cli.planning import Plan
 from microbert_course.cli.pretraining import Presets, Pretrain, pretrain_defaults, with_counts, with_preset_first
 from microbert_course.cli.sft import Sft
+from microbert_course.errors import CourseError
 
 
 def parse(arguments: list[str]) -> object:  # the words after `microbert`
-    "The command that the words ask for, with its options filled in; it has a method `run`."
+    """The command that the words ask for, with its options filled in; it has a method `run`.
+
+    Raises: CourseError for a word that is not UTF-8: neither tokenizers nor the files of a run can hold it."""
+    for word in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise CourseError(f"{ascii(word)} is not UTF-8: give the file another name, write the text anew, or set a locale with UTF-8, such as LC_ALL=C.UTF-8")
     if arguments[:1] == ["pretrain"]:
         arguments = ["pretrain", *with_preset_first(with_counts(arguments[1:]))]
     if arguments[:1] in (["finetune"], ["sft"]):

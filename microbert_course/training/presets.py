@@ -66,6 +66,9 @@ class PretrainConfig(TrainConfig):
         if self.hidden_size % self.num_heads:
             raise CourseError(f"hidden_size {self.hidden_size} does not split into {self.num_heads} heads: "
                               f"choose a multiple of {self.num_heads}, or other num_heads")
+        if self.blocks != "bert" and self.hidden_size // self.num_heads % 2:
+            raise CourseError(f"hidden_size {self.hidden_size} in {self.num_heads} heads gives heads of {self.hidden_size // self.num_heads}, and the rotary "
+                              f"positions of blocks {self.blocks!r} turn pairs: choose a multiple of {2 * self.num_heads}, or other num_heads")
 
     @property
     def num_pieces(self) -> int:
