@@ -1,6 +1,7 @@
 "`posttraining.pipeline` and `posttraining.report`: three stages and one report, which a kill does not change; and one sentence for each mistake."
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from microbert_course.errors import CourseError
 from microbert_course.posttraining.arithmetic import write_arithmetic
 from microbert_course.posttraining.pipeline import read_pipeline, run_pipeline
 from microbert_course.posttraining.report import compare_reports, plot_comparison
+from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import RunLog
 
 SMALL = """
@@ -139,6 +141,7 @@ def test_unseen_sums_stay_unseen(tmp_path):
     ("[grpo]\ngroup_sise = 4\n", [], "has no setting 'group_sise': did you mean group_size"), ("[grpo]\ngroup_size = 1\n", [], r"\[grpo\] group_size is 1"),
     ("[sft]\n[grpo]\nmodel = 'smollm2'\n", [], "leave model out"), ("prompts = 3\n[sft]\n", [], "prompts is 3"), ("[sft]\nprompt = 3\n", [], "prompt of .sft. is 3"),
     ("[sft]\n", ["grpo.seed=1"], "a stage 'grpo' that the configuration does not have"), ("[sft]\n", ["seed"], "'seed' is none: write"),
+    ("[pretrain]\n[grpo]\n", [], "blocks 'bert', an encoder, which .grpo. cannot teach to write"),
     ("[pretrain]\npreset = 'lm-huge'\n", [], "there is no preset 'lm-huge'"), ("[grpo]\nlearning_rate = 'fast'\n", [], "learning_rate of .grpo. is 'fast'"),
 ])
 def test_a_wrong_configuration_is_one_sentence(tmp_path, text, changes, sentence):
@@ -152,6 +155,16 @@ def test_a_file_that_is_not_there_is_named_before_anything_runs(small, tmp_path,
     with pytest.raises(CourseError, match="none.*, which is not there"):
         run_pipeline(read_pipeline(small / "small.toml", [change]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pipeline_that_is_at_work_is_not_replaced(small, tmp_path):
+    shutil.copytree(small / "whole", tmp_path / "run")
+    at_work = RunFolder(tmp_path / "run" / "grpo")
+    at_work.open(resume="latest")
+    with pytest.raises(CourseError, match="is in use by another process"):
+        run_pipeline(read_pipeline(small / "small.toml"), tmp_path / "run", overwrite=True, progress=False)
+    assert (at_work.path / "checkpoints").is_dir() and (tmp_path / "run" / "pretrain" / "training.json").is_file()
+    at_work.lock.release()
 
 
 def test_an_address_is_refused_before_anything_runs(small, tmp_path, monkeypatch):

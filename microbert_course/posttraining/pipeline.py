@@ -19,6 +19,7 @@ from microbert_course.posttraining.settings import GrpoConfig, SftConfig
 from microbert_course.training.engine import shared_processes
 from microbert_course.training.presets import PretrainConfig, preset
 from microbert_course.training.remote import is_address
+from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.settings import MAY_CHANGE, TrainConfig
 
 KINDS = {"pretrain": PretrainConfig, "sft": SftConfig, "grpo": GrpoConfig}  # the stages, in their order
@@ -60,7 +61,11 @@ def read_pipeline(
         if "model" in tables[name]:
             raise CourseError(f"{path}: [{name}] has a model, and it begins with the one of the stage before it: leave model out")
     begins = dict.fromkeys(names[1:], {"model": BEFORE})
-    return Pipeline({name: _stage(path, name, {**shared, **begins.get(name, {}), **tables[name]}) for name in names}, tuple(prompts))
+    stages = {name: _stage(path, name, {**shared, **begins.get(name, {}), **tables[name]}) for name in names}
+    if names[0] == "pretrain" and names[1:] and stages["pretrain"].blocks != "gpt":
+        raise CourseError(f"{path}: [pretrain] has blocks {stages['pretrain'].blocks!r}, an encoder, which [{names[1]}] cannot teach to write: "
+                          f"give it blocks = \"gpt\", or a preset such as lm-tiny")
+    return Pipeline(stages, tuple(prompts))
 
 
 def _read_toml(path: str | Path) -> dict:
@@ -213,9 +218,12 @@ def check_folder(
 def begin(folder: Path, pipeline: Pipeline, overwrite: bool) -> None:
     "What every stage needs is in the folder, and nothing of an earlier pipeline that is to be replaced."
     if overwrite:
-        for name in KINDS:
-            for place in (name, f"{name}.partial"):
-                shutil.rmtree(folder / place, ignore_errors=True)
+        runs = [RunFolder(folder / name) for name in KINDS]
+        for run in runs:
+            run.check_is_free()
+        for run in runs:
+            for place in (run.final, run.path):
+                shutil.rmtree(place, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "pipeline.json", {"stages": {name: asdict(config) for name, config in pipeline.stages.items()}, "prompts": pipeline.prompts})
     if any(config.data == MADE for config in pipeline.stages.values()):

@@ -77,6 +77,13 @@ class RunFolder:
             raise CourseError(f"{self.path} is in use by another process: wait for it, or choose another folder") from None
         self.lock = lock
 
+    def check_is_free(self) -> None:
+        "Raises: CourseError if another process has this run in its hands."
+        if (self.path / "run.lock").is_file():
+            self._lock()
+            self.lock.release()
+            self.lock = None
+
     def _found(self, resume: str | Path) -> Checkpoint | None:
         if resume != "latest":
             place = Path(resume).resolve()
