@@ -53,3 +53,10 @@ def test_a_mistake_is_one_sentence(adder, tmp_path, capsys, words, sentence):
     assert main(["grpo", "--model", str(adder), "--folder", str(tmp_path / "run"), *SMALL, *words]) == 1
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_the_start_replaces_no_run_of_another_kind(tmp_path, capsys):
+    (tmp_path / "sums-shown").mkdir()
+    (tmp_path / "sums-shown" / "training.json").write_text('{"about": {}}')
+    assert main(["grpo", "--folder", str(tmp_path / "sums"), "--device", "cpu"]) == 1
+    assert "sums-shown holds another run" in capsys.readouterr().err and (tmp_path / "sums-shown" / "training.json").exists()

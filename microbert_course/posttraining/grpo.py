@@ -34,6 +34,7 @@ from microbert_course.posttraining.problems import (
     Prompts,
     all_sums,
     answers_to,
+    check_is_a_start,
     completion_texts,
     read_problems,
     show_sums,
@@ -452,12 +453,13 @@ def start_of(
 ) -> tuple[GptForCausalLM, PreTrainedTokenizerBase]:
     """The model that learning begins with: one that is there, or a tiny decoder that is shown how sums are written.
 
-    Raises: CourseError if there is no such model."""
+    Raises: CourseError if there is no such model, or another run lies where the start would be kept."""
     if config.model != "sums":
         return load_decoder(config.model)
-    place = runs_dir() / "sums" if "://" in str(folder) else Path(folder)
+    place = runs_dir() / "sums" if "://" in str(folder) else Path(folder).expanduser()
     shown, showing = place.with_name(f"{place.name}-shown"), replace(SHOWING, seed=config.seed, device=config.device)
     if not was_shown(shown, showing, config.num_test):
+        check_is_a_start(shown)
         show_sums(showing, shown, num_test=config.num_test, overwrite=True, progress=False)
     return load_decoder(shown)
 

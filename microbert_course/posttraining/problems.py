@@ -223,6 +223,12 @@ def was_shown(folder: Path, config: TrainConfig, num_test: int) -> bool:
     return then["about"].get("unseen_sums") == num_test and all(then.get(name) == value for name, value in asdict(config).items())
 
 
+def check_is_a_start(folder: Path) -> None:
+    "Raises: CourseError if a finished run lies there that `show_sums` did not make: it is not replaced."
+    if (folder / "training.json").is_file() and "shown_sums" not in read_json(folder / "training.json").get("about", {}):
+        raise CourseError(f"{folder} holds another run, and what this one begins with would be kept there: choose another --folder")
+
+
 class ShownSums:
     "A few sums with their answers, to learn from as text."
 
