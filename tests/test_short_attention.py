@@ -1,5 +1,6 @@
 """`training.short_attention`: its kernels beside torch's attention. On a GPU they run as compiled; without one Triton interprets them, where it is installed."""
 
+import copy
 import importlib
 
 import pytest
@@ -124,8 +125,7 @@ def test_a_model_that_comes_back_to_the_cpu_reads_as_ever(attention):
     "The kernel is not even asked; a mask of the wrong shape is refused as before."
     model, usual = small_model(attention), small_model(attention)
     for part in model.modules():
-        if isinstance(part, MultiHeadAttention):
-            part.forward = kernels.partial(kernels._short_or_usual, part, None)
+        part.__class__ = kernels.SHORT.get(type(part), type(part))
     ids = torch.randint(1, 97, (2, 9))
     mask = torch.ones_like(ids)
     mask[0, 5:] = 0
@@ -135,3 +135,22 @@ def test_a_model_that_comes_back_to_the_cpu_reads_as_ever(attention):
         model.features(ids, mask[:, :4])
     assert kernels.runs_short_attention(model, torch.bfloat16, 0.0)
     assert not kernels.runs_short_attention(model, torch.float32, 0.0) and not kernels.runs_short_attention(model, torch.bfloat16, 0.1)
+
+
+def test_all_layers_share_what_was_compiled_for_one():
+    "With a function of its own in each, torch compiled every layer anew, and ran those after the eighth uncompiled."
+    torch._dynamo.reset()
+    model, compiled = small_model(DocumentAttention), []
+    for part in model.modules():
+        part.__class__ = kernels.SHORT.get(type(part), type(part))
+    blocks = [copy.deepcopy(model.bert.blocks[0]) for _ in range(10)]
+    hidden_states = torch.randn(2, 9, 64, requires_grad=True)
+
+    def count(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    for block in blocks:
+        block.compile(backend=count, dynamic=False)
+        hidden_states = block(hidden_states)
+    assert len(compiled) == 1

@@ -54,7 +54,7 @@ def main() -> int:  # the exit status
         report = Path(folder) / "report.xml"
         status = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu or multi_gpu", f"--junitxml={report}",
                                  *(str(ROOT / "tests" / file) for file in FILES), *words], cwd=ROOT,
-                                env={**os.environ, "PYTHONPATH": str(ROOT), "NCCL_NVLS_ENABLE": "0"}).returncode
+                                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), "NCCL_NVLS_ENABLE": "0"}).returncode
         if not report.is_file():
             return status or 1
         tests = outcomes(report)

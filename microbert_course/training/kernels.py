@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -61,6 +60,40 @@ HEAD_DIMS = (16, 32, 64)
 OLDEST = (8, 0)  # compute capability: in Turing's 64 KiB of shared memory the kernels' tables do not fit, and its registers spill
 
 
+class ShortRows:
+    "Before an attention: short rows on a GPU go to the course's own kernels, everything else to the attention itself."
+
+    attend: Callable[[Tensor, Tensor | None], Tensor]  # `short_attention`'s, which needs Triton
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (batch, seq, hidden)
+        attention_mask: Tensor | None = None,  # (batch, seq) bool or numbers of documents
+    ) -> Tensor:  # (batch, seq, hidden)
+        "What the attention itself answers, where tokens are real."
+        batch, seq, _ = hidden_states.shape
+        kind = hidden_states.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.qkv.weight.dtype
+        longest = LONGEST if attention_mask is None else LONGEST_WITH_MASK
+        is_mask = attention_mask is None or (attention_mask.shape == (batch, seq) and not attention_mask.is_floating_point())  # else it is refused
+        if kind != "cuda" or dtype.itemsize != 2 or seq > longest or (self.training and self.dropout) or not is_mask:
+            return super().forward(hidden_states, attention_mask)
+        numbers = attention_mask if attention_mask is None or isinstance(self, DocumentAttention) else attention_mask.bool()
+        qkv = self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim)
+        return self.out(self.attend(qkv, numbers).flatten(2))
+
+
+class ShortAttention(ShortRows, MultiHeadAttention):
+    "`MultiHeadAttention` with kernels for short rows."
+
+
+class ShortDocumentAttention(ShortRows, DocumentAttention):
+    "`DocumentAttention` with kernels for short rows."
+
+
+SHORT = {MultiHeadAttention: ShortAttention, DocumentAttention: ShortDocumentAttention}
+
+
 def use_short_attention(
     model: nn.Module,
 ) -> None:
@@ -70,28 +103,10 @@ def use_short_attention(
         return
     from microbert_course.training.short_attention import attend  # here: it needs Triton
 
+    ShortRows.attend = staticmethod(attend)
     for part in model.modules():
-        if type(part) in (MultiHeadAttention, DocumentAttention) and not part.is_causal and part.head_dim in HEAD_DIMS:
-            part.forward = partial(_short_or_usual, part, attend)
-
-
-def _short_or_usual(
-    part: MultiHeadAttention,
-    attend: Callable[[Tensor, Tensor | None], Tensor],
-    hidden_states: Tensor,  # (batch, seq, hidden)
-    attention_mask: Tensor | None = None,  # (batch, seq) bool or numbers of documents
-) -> Tensor:  # (batch, seq, hidden)
-    "What the module's own `forward` answers, where tokens are real."
-    batch, seq, _ = hidden_states.shape
-    kind = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else part.qkv.weight.dtype
-    longest = LONGEST if attention_mask is None else LONGEST_WITH_MASK
-    is_mask = attention_mask is None or (attention_mask.shape == (batch, seq) and not attention_mask.is_floating_point())  # else it is refused
-    if kind != "cuda" or dtype.itemsize != 2 or seq > longest or (part.training and part.dropout) or not is_mask:
-        return type(part).forward(part, hidden_states, attention_mask)
-    numbers = attention_mask if attention_mask is None or isinstance(part, DocumentAttention) else attention_mask.bool()
-    qkv = part.qkv(hidden_states).view(batch, seq, 3, part.num_heads, part.head_dim)
-    return part.out(attend(qkv, numbers).flatten(2))
+        if type(part) in SHORT and not part.is_causal and part.head_dim in HEAD_DIMS:
+            part.__class__ = SHORT[type(part)]  # another class and no function of its own: torch compiles each layer anew for that, and gives up after eight
 
 
 def runs_short_attention(
@@ -100,4 +115,4 @@ def runs_short_attention(
     dropout: float,
 ) -> bool:
     "Whether short rows of this model, in training, are read by `short_attention`."
-    return dtype.itemsize == 2 and not dropout and any("forward" in vars(part) for part in model.modules() if isinstance(part, MultiHeadAttention))
+    return dtype.itemsize == 2 and not dropout and any(isinstance(part, ShortRows) for part in model.modules())

@@ -151,15 +151,15 @@ def _backward_kernel(
     tl.store(at, (d_query * scale).to(query.dtype), mask=here[:, None] < seq)
 
 
-def _launch(kernel, qkv: Tensor, numbers: Tensor | None, *others: Tensor, num_stages: int) -> None:
-    "Run a kernel, a program for each block of places of each head of each row."
+def _launch(kernel, qkv: Tensor, numbers: Tensor | None, *others: Tensor, **options: int) -> None:
+    "Run a kernel, a program for each block of places of each head of each row; the options are Triton's."
     batch, seq, _, num_heads, head_dim = qkv.shape
     if numbers is not None:
         numbers = (numbers.view(torch.uint8) if numbers.dtype == torch.bool else numbers).contiguous()
     num_blocks = triton.cdiv(seq, BLOCK)
     kernel[(batch * num_heads * num_blocks,)](
         qkv, numbers, *others, seq, head_dim**-0.5, NUM_HEADS=num_heads, HEAD_DIM=head_dim, NUM_BLOCKS=num_blocks, BLOCK=BLOCK,
-        IS_EVEN=seq % BLOCK == 0, HAS_DOCUMENTS=numbers is not None, num_warps=4, num_stages=num_stages)
+        IS_EVEN=seq % BLOCK == 0, HAS_DOCUMENTS=numbers is not None, num_warps=4, **options)
 
 
 @torch.library.custom_op("microbert_course::attend", mutates_args=())
@@ -180,7 +180,8 @@ def _attend_shapes(qkv, numbers):
 def _attend_backward(qkv: Tensor, numbers: Tensor | None, context: Tensor, log_sums: Tensor, d_context: Tensor) -> Tensor:
     "The gradient of queries, keys and values."
     d_qkv = torch.empty_like(qkv)
-    _launch(_backward_kernel, qkv, numbers, context, log_sums, d_context.contiguous(), d_qkv, num_stages=2)
+    num_stages = 3 if qkv.size(-1) <= 32 else 1
+    _launch(_backward_kernel, qkv, numbers, context, log_sums, d_context.contiguous(), d_qkv, num_stages=num_stages, maxnreg=168)  # three programs to a multiprocessor
     return d_qkv
 
 
