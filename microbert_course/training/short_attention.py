@@ -180,8 +180,10 @@ def _attend_shapes(qkv, numbers):
 def _attend_backward(qkv: Tensor, numbers: Tensor | None, context: Tensor, log_sums: Tensor, d_context: Tensor) -> Tensor:
     "The gradient of queries, keys and values."
     d_qkv = torch.empty_like(qkv)
-    num_stages = 3 if qkv.size(-1) <= 32 else 1
-    _launch(_backward_kernel, qkv, numbers, context, log_sums, d_context.contiguous(), d_qkv, num_stages=num_stages, maxnreg=168)  # three programs to a multiprocessor
+    options = {"num_stages": 2}
+    if qkv.is_cuda and torch.cuda.get_device_capability(qkv.device)[0] == 9:  # on Hopper three programs then share a multiprocessor; elsewhere registers would spill
+        options = {"num_stages": 3 if qkv.size(-1) <= 32 else 1, "maxnreg": 168}
+    _launch(_backward_kernel, qkv, numbers, context, log_sums, d_context.contiguous(), d_qkv, **options)
     return d_qkv
 
 
