@@ -28,7 +28,7 @@ from microbert_course.models.bert import (
     MicroBertForMaskedLM,
     Pooler,
     bert_block,
-    check_ids,
+    check_lookup,
     fill_mask,
     load_tokenizer,
     mean_pool,
@@ -184,10 +184,10 @@ def test_an_id_that_no_table_has_is_named(ids, segments, says):
 
 
 def test_ids_are_checked_against_any_table():
-    check_ids(torch.tensor([0, 6]), 7)
-    check_ids(torch.tensor([], dtype=torch.long), 7)
+    check_lookup(torch.tensor([0, 6]), 7)
+    check_lookup(torch.tensor([], dtype=torch.long), 7)
     with pytest.raises(ValueError, match="places has the id 7, outside a row of 7: count from 0"):
-        check_ids(torch.tensor(7), 7, "places", "a row", "count from 0")
+        check_lookup(torch.tensor(7), 7, "places", "a row", "count from 0")
 
 
 def test_a_row_longer_than_the_positions_is_refused():

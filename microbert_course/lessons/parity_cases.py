@@ -1501,7 +1501,7 @@ EXEMPT = {  # name below microbert_course: why no outside library has it
     "training.precision.choose_precision": "our own rule, stated in lesson 10",
     **dict.fromkeys(("training.precision.Operation", "training.precision.OperationLog"), "write down what torch does"),
     **dict.fromkeys(("models.attention.real_keys", "models.attention.visible_keys"), "make the masks that the attention cases use"),
-    **dict.fromkeys(("models.attention.check_share", "models.bert.check_ids", "training.masking.check_ids", "training.masking.check_shapes"), "raises for bad input, computes nothing"),
+    **dict.fromkeys(("models.attention.check_share", "models.bert.check_lookup", "training.masking.check_ids", "training.masking.check_shapes"), "raises for bad input, computes nothing"),
     **dict.fromkeys((f"models.modern.{name}" for name in ("GATES", "FEED_FORWARDS", "NORMS", "ASPECTS", "MODERN_SHAPES")), "a table"),
     **dict.fromkeys(("models.modern.ModernConfig", "models.modern.make_norm"), "holds sizes and picks parts, computes nothing"),
     **dict.fromkeys(("models.modern.count_parameters", "models.modern.shape_for"), "compared with the models that they describe: tests/test_modern.py"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from .attention import check_share, fused_attention
-from .bert import check_ids
+from .bert import check_lookup
 from microbert_course.models.gpt_folders import (
     from_llama_config,
     read_llama_config,
@@ -312,7 +312,7 @@ class Gpt(nn.Module):
         num_keys = input_ids.size(1) + (cache.num_seen if cache is not None else 0)
         if num_keys > config.max_seq_len:
             raise ValueError(f"a row of {num_keys} tokens is longer than max_seq_len {config.max_seq_len}: shorten it, or choose a larger max_seq_len")
-        check_ids(input_ids, config.vocab_size)
+        check_lookup(input_ids, config.vocab_size)
         if position_ids is None:
             position_ids = torch.arange(num_keys - input_ids.size(1), num_keys, device=input_ids.device)[None]
         elif position_ids.shape != input_ids.shape:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from .attention import MultiHeadAttention, fused_attention, real_keys, visible_keys
-from .bert import MaskedLMHead, check_ids
+from .bert import MaskedLMHead, check_lookup
 from microbert_course.models.modern_folders import (
     from_modern_values,
     read_modern_config,
@@ -391,7 +391,7 @@ class ModernEmbeddings(nn.Module):
         if input_ids.size(1) > self.max_seq_len:
             raise ValueError(f"a row of {input_ids.size(1)} tokens is longer than max_seq_len {self.max_seq_len}: "
                              f"truncate it, or choose a larger max_seq_len")
-        check_ids(input_ids, self.word.num_embeddings)
+        check_lookup(input_ids, self.word.num_embeddings)
         words = self.word(input_ids)                                                      # (batch, seq, hidden)
         if self.position is not None:
             here = self.position.weight[: input_ids.size(1)] if position_ids is None else self.position(position_ids)
