@@ -82,7 +82,7 @@ class LowRank(nn.Module):
     ) -> Tensor:  # (..., out_features)
         "What the change adds to the linear's answer, without ever building the large matrix."
         few = F.linear(self.dropout(inputs.to(self.A.dtype)), self.A)  # (..., lora_rank)
-        return self.config.scale * F.linear(few, self.B)
+        return F.linear(self.config.scale * few, self.B)  # `few` is small, the answer is not
 
     def change(self) -> Tensor:  # (out_features, in_features)
         "The large matrix, for whoever wants to add it to the weight."
@@ -138,15 +138,29 @@ class LoraLinear(nn.Module):
         "The rows and the change of each part that the adapter in use has."
         return [(self.rows[part], change) for part, change in self.adapters[self.active].items()] if self.active else []
 
+    def stacked(self) -> tuple[Tensor, Tensor]:  # (num_parts·lora_rank, in) and (out, num_parts·lora_rank)
+        "The changes of all parts as a single one, B·A: each A below the one before, each scale · B in rows of its own."
+        changes = self.changes()
+        wide = [F.pad(change.config.scale * change.B, (0, 0, rows.start, self.out_features - rows.stop)) for rows, change in changes]
+        return torch.cat([change.A for _, change in changes]), torch.cat(wide, dim=1)
+
+    def drops(self) -> bool:
+        "Whether a change drops inputs of its own now."
+        return self.training and any(change.config.lora_dropout for _, change in self.changes())
+
     def forward(
         self, inputs: Tensor,  # (..., in_features)
     ) -> Tensor:  # (..., out_features)
         "The base's answer, and on the rows of each part what its change adds."
         answer = self.base(inputs)
-        if not self.is_merged:
+        if self.is_merged or not self.active:
+            return answer
+        if self.drops():
             for rows, change in self.changes():
                 answer[..., rows].add_(change(inputs))  # in place: no second tensor of this size
-        return answer
+            return answer
+        A, B = self.stacked()                           # two thin products, however many parts there are
+        return answer.add_(F.linear(F.linear(inputs.to(A.dtype), A), B))
 
     def check_mergeable(self) -> None:
         """Raises: ValueError if an adapter is merged already, or the base has no plain weight."""
