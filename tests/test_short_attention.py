@@ -92,7 +92,7 @@ def test_a_model_with_it_reads_as_one_without(attention, seq, hidden, is_compile
     from microbert_course.training.build import compile_parts
 
     usual, model = (small_model(attention).cuda() for _ in range(2))
-    kernels.use_short_attention(model)
+    kernels.use_own_kernels(model)
     assert kernels.runs_short_attention(model, torch.bfloat16, 0.0) and not kernels.runs_short_attention(usual, torch.bfloat16, 0.0)
     if is_compiled:
         compile_parts(model, dynamic=False)
@@ -116,7 +116,7 @@ def test_without_a_gpu_that_it_suits_or_triton_nothing_changes(monkeypatch, has_
     monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(kernels, "find_spec", lambda name: triton or None)
     model = small_model(MultiHeadAttention)
-    kernels.use_short_attention(model)
+    kernels.use_own_kernels(model)
     assert not kernels.runs_short_attention(model, torch.bfloat16, 0.0)
 
 

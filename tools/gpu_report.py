@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ["test_memory.py", "test_gpu.py", "test_short_attention.py", "test_attention.py", "test_precision.py", "test_speed.py"]  # those with tests that are skipped without a GPU; memory first, while it is empty
+FILES = ["test_memory.py", "test_gpu.py", "test_short_attention.py", "test_bias_gelu.py", "test_low_rank.py", "test_attention.py", "test_precision.py", "test_speed.py"]  # those with tests that are skipped without a GPU; memory first, while it is empty
 PACKAGES = ["torch", "transformers", "accelerate", "peft", "triton"]
 
 

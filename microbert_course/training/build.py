@@ -12,7 +12,7 @@ from microbert_course.models.bert import Embeddings, MaskedLMHead, MicroBertForM
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.models.transformer import TransformerBlock
-from microbert_course.training.kernels import use_short_attention
+from microbert_course.training.kernels import use_own_kernels
 from microbert_course.training.loop import MaskedLMLoss, build_model, seed_for
 from microbert_course.training.memory import checkpoint_blocks
 from microbert_course.training.presets import PretrainConfig
@@ -56,9 +56,9 @@ def make_objective(
     objective = kind(model)
     if config.checkpointing:
         checkpoint_blocks(model)
+    if config.compile:
+        use_own_kernels(model, for_attention=config.attention == "auto")
     if config.compile and isinstance(objective, MaskedLMLoss):
-        if config.attention == "auto":
-            use_short_attention(model)
         compile_parts(model, dynamic=False)  # else kernels depend on the shapes seen before, and a resumed run has seen others
         objective.score = partial(objective.score, compiled=True)
         objective.register_forward_pre_hook(lambda _, inputs: pad_inputs(inputs, model.config.max_seq_len))

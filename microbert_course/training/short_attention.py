@@ -86,8 +86,22 @@ def _forward_kernel(
 
 
 @triton.jit
+def _mean_kernel(
+    qkv, numbers, context, d_context, means, seq, scale,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, NUM_BLOCKS: tl.constexpr, BLOCK: tl.constexpr, IS_EVEN: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
+):
+    "For each query the sum of context times its gradient, which is the mean of its weights' gradients (Dao et al. 2022, App. B.4)."
+    row, head, here = _place(seq, NUM_HEADS, NUM_BLOCKS, BLOCK)
+    hidden: tl.constexpr = NUM_HEADS * HEAD_DIM
+    table = row * hidden + head * HEAD_DIM
+    out = _vectors(context + table, here, hidden, seq, HEAD_DIM, IS_EVEN).to(tl.float32)
+    d_out = _vectors(d_context + table, here, hidden, seq, HEAD_DIM, IS_EVEN).to(tl.float32)
+    tl.store(means + row * NUM_HEADS + head * seq + here, tl.sum(out * d_out, 1), mask=here < seq)
+
+
+@triton.jit
 def _backward_kernel(
-    qkv, numbers, context, log_sums, d_context, d_qkv, seq, scale,
+    qkv, numbers, means, log_sums, d_context, d_qkv, seq, scale,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, NUM_BLOCKS: tl.constexpr, BLOCK: tl.constexpr, IS_EVEN: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
 ):
     """A block of places of one head: the gradients of its keys and values, from all queries; then those of its queries, from all keys.
@@ -96,15 +110,14 @@ def _backward_kernel(
     row, head, here = _place(seq, NUM_HEADS, NUM_BLOCKS, BLOCK)
     hidden: tl.constexpr = NUM_HEADS * HEAD_DIM
     query_table = qkv + row * 3 * hidden + head * HEAD_DIM
-    context_table, d_context_table = context + row * hidden + head * HEAD_DIM, d_context + row * hidden + head * HEAD_DIM
-    log_sum_row = log_sums + row * NUM_HEADS + head * seq
+    d_context_table = d_context + row * hidden + head * HEAD_DIM
+    mean_row, log_sum_row = means + row * NUM_HEADS + head * seq, log_sums + row * NUM_HEADS + head * seq
     query = _vectors(query_table, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
     key = _vectors(query_table + hidden, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
     value = _vectors(query_table + 2 * hidden, here, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
     d_out = _vectors(d_context_table, here, hidden, seq, HEAD_DIM, IS_EVEN)
-    out = _vectors(context_table, here, hidden, seq, HEAD_DIM, IS_EVEN)
+    mean = tl.load(mean_row + here, mask=here < seq, other=0.0)
     log_sum = tl.load(log_sum_row + here, mask=here < seq, other=0.0)
-    mean = tl.sum(out.to(tl.float32) * d_out.to(tl.float32), 1)
     if HAS_DOCUMENTS:
         ours = _documents(numbers + row, here, seq, -1)
     d_query = tl.zeros([BLOCK, HEAD_DIM], tl.float32)
@@ -119,9 +132,8 @@ def _backward_kernel(
         if may_meet:
             their_query = _vectors(query_table, there, 3 * hidden, seq, HEAD_DIM, IS_EVEN)
             their_d_out = _vectors(d_context_table, there, hidden, seq, HEAD_DIM, IS_EVEN)
-            their_out = _vectors(context_table, there, hidden, seq, HEAD_DIM, IS_EVEN)
+            their_mean = tl.load(mean_row + there, mask=there < seq, other=0.0)
             their_log_sum = tl.load(log_sum_row + there, mask=there < seq, other=0.0)
-            their_mean = tl.sum(their_out.to(tl.float32) * their_d_out.to(tl.float32), 1)
             weights = tl.exp2(tl.dot(key, tl.trans(their_query)) * (scale * LOG2_E) - their_log_sum[None, :])
             if HAS_DOCUMENTS:
                 weights = tl.where(ours[:, None] == theirs[None, :], weights, 0.0)
@@ -179,11 +191,12 @@ def _attend_shapes(qkv, numbers):
 @torch.library.custom_op("microbert_course::attend_backward", mutates_args=())
 def _attend_backward(qkv: Tensor, numbers: Tensor | None, context: Tensor, log_sums: Tensor, d_context: Tensor) -> Tensor:
     "The gradient of queries, keys and values."
-    d_qkv = torch.empty_like(qkv)
+    means, d_qkv, d_context = torch.empty_like(log_sums), torch.empty_like(qkv), d_context.contiguous()
+    _launch(_mean_kernel, qkv, numbers, context, d_context, means, num_stages=1)
     options = {"num_stages": 2}
     if qkv.is_cuda and torch.cuda.get_device_capability(qkv.device)[0] == 9:  # on Hopper three programs then share a multiprocessor; elsewhere registers would spill
-        options = {"num_stages": 3 if qkv.size(-1) <= 32 else 1, "maxnreg": 168}
-    _launch(_backward_kernel, qkv, numbers, context, log_sums, d_context.contiguous(), d_qkv, **options)
+        options = {"num_stages": 3 if qkv.size(-1) <= 32 else 2 if qkv.size(1) > 256 else 1, "maxnreg": 168}
+    _launch(_backward_kernel, qkv, numbers, means, log_sums, d_context, d_qkv, **options)
     return d_qkv
 
 
