@@ -11,17 +11,25 @@ STEPS = 16  # of a program on the way back: its share of the bias's gradient is 
 
 
 @triton.jit
-def _places(first_row, num_rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    "Where a piece of (ROWS, COLUMNS) lies, and which of it is there; its columns, and which of them are."
-    rows, columns = first_row + tl.arange(0, ROWS), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    is_column = columns < width
-    return rows[:, None].to(tl.int64) * width + columns[None, :], (rows[:, None] < num_rows) & is_column[None, :], columns, is_column
+def _piece(width, COLUMNS: tl.constexpr):
+    "A program's place along the rows, its columns, and which of them are there; a grid's second axis has too few places."
+    across = tl.cdiv(width, COLUMNS)
+    columns = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)
+    return tl.program_id(0) // across, columns, columns < width
+
+
+@triton.jit
+def _places(first_row, columns, is_column, num_rows, width, ROWS: tl.constexpr):
+    "Where (ROWS, COLUMNS) numbers lie, and which of them are there."
+    rows = first_row + tl.arange(0, ROWS)
+    return rows[:, None].to(tl.int64) * width + columns[None, :], (rows[:, None] < num_rows) & is_column[None, :]
 
 
 @triton.jit
 def _gelu_kernel(inputs, bias, outputs, slopes, num_rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     "GELU, x·Φ(x), and its slope Φ(x) + x·φ(x); erf by Abramowitz & Stegun 7.1.26, to 1.5e-7, whose exponential is φ's as well."
-    at, is_there, columns, is_column = _places(tl.program_id(0) * ROWS, num_rows, width, ROWS, COLUMNS)
+    down, columns, is_column = _piece(width, COLUMNS)
+    at, is_there = _places(down * ROWS, columns, is_column, num_rows, width, ROWS)
     x = tl.load(inputs + at, mask=is_there).to(tl.float32) + tl.load(bias + columns, mask=is_column).to(tl.float32)[None, :]
     exponential = tl.exp2(-0.7213475204444817 * x * x)  # exp(-x²/2)
     t = 1 / (1 + 0.23164189 * tl.abs(x))
@@ -34,15 +42,15 @@ def _gelu_kernel(inputs, bias, outputs, slopes, num_rows, width, ROWS: tl.conste
 @triton.jit
 def _gelu_backward_kernel(d_outputs, slopes, d_inputs, sums, num_rows, width, STEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     "The gradient of the inputs, and its sum over this program's rows."
+    down, columns, is_column = _piece(width, COLUMNS)
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     for step in range(STEPS):
-        at, is_there, columns, is_column = _places((tl.program_id(0) * STEPS + step) * ROWS, num_rows, width, ROWS, COLUMNS)
+        at, is_there = _places((down * STEPS + step) * ROWS, columns, is_column, num_rows, width, ROWS)
         slope = tl.load(slopes + at, mask=is_there, other=0.0).to(tl.float32)
         d_input = tl.load(d_outputs + at, mask=is_there, other=0.0).to(tl.float32) * slope
         tl.store(d_inputs + at, d_input.to(d_inputs.dtype.element_ty), mask=is_there)
         total += d_input
-    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    tl.store(sums + tl.program_id(0) * width + columns, tl.sum(total, 0), mask=columns < width)
+    tl.store(sums + down * width + columns, tl.sum(total, 0), mask=is_column)
 
 
 @torch.library.custom_op("microbert_course::bias_gelu", mutates_args=())
@@ -50,7 +58,7 @@ def _bias_gelu(inputs: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     "GELU of the inputs with their bias, and its slope."
     outputs, slopes = torch.empty_like(inputs), torch.empty_like(inputs)
     num_rows, width = inputs.shape
-    _gelu_kernel[triton.cdiv(num_rows, 4), triton.cdiv(width, 512)](inputs, bias, outputs, slopes, num_rows, width, ROWS=4, COLUMNS=512)
+    _gelu_kernel[(triton.cdiv(num_rows, 4) * triton.cdiv(width, 512),)](inputs, bias, outputs, slopes, num_rows, width, ROWS=4, COLUMNS=512)
     return outputs, slopes
 
 
@@ -65,7 +73,7 @@ def _bias_gelu_backward(d_outputs: Tensor, slopes: Tensor, bias: Tensor) -> tupl
     num_rows, width = slopes.shape
     num_sums = triton.cdiv(num_rows, STEPS * ROWS)
     d_inputs, sums = torch.empty_like(slopes), torch.empty(num_sums, width, device=slopes.device)
-    _gelu_backward_kernel[num_sums, triton.cdiv(width, COLUMNS)](d_outputs.contiguous(), slopes, d_inputs, sums, num_rows, width, STEPS=STEPS, ROWS=ROWS, COLUMNS=COLUMNS)
+    _gelu_backward_kernel[(num_sums * triton.cdiv(width, COLUMNS),)](d_outputs.contiguous(), slopes, d_inputs, sums, num_rows, width, STEPS=STEPS, ROWS=ROWS, COLUMNS=COLUMNS)
     return d_inputs, sums.sum(0).to(bias.dtype)
 
 
