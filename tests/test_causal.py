@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from microbert_course.data.weights import find_weights
 from microbert_course.errors import CourseError
+from microbert_course.models.gpt_text import prompt_ids
+from microbert_course.posttraining.problems import Problem, Prompts
 from microbert_course.training.build import make_model
 from microbert_course.training.causal import (
     WholeTextEncoder,
@@ -98,6 +100,16 @@ def test_smollm2s_pieces_keep_case_and_spaces():
     assert (ids[0], ids[-1]) == edges(tokenizer) == (1, 2) and tokenizer.decode(ids[1:-1]) == text
     long, short = encoder.encode([text, "short"], 6).tolist()
     assert long[-1] == 2 and short[-2:] == [0, 0]
+
+
+def test_texts_longer_than_the_model_reads_are_cut_in_silence():
+    "The tokenizer knows how much is read, and transformers says once, to whoever does not ask it not to, that a text is longer."
+    tokenizer = learn_characters(["abc"])
+    tokenizer.model_max_length = 6
+    assert WholeTextEncoder(tokenizer).encode(["abcabcabc"], 6).shape == (1, 6)
+    assert prompt_ids(tokenizer, "abcabcabc") == [tokenizer.bos_token_id, 4, 5, 6, 4, 5, 6, 4, 5, 6]
+    assert len(Prompts([Problem("abcabcabc", "a")], tokenizer).ids[0]) == 10
+    assert tokenizer.deprecation_warnings == {}
 
 
 @pytest.mark.parametrize(("changes", "said"), [

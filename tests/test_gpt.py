@@ -486,6 +486,7 @@ def test_a_gguf_file_holds_the_model_and_its_tokenizer(gguf_file):
         torch.testing.assert_close(found, expected, atol=0.01, rtol=0, msg=name)  # 8 bits a weight
     assert tokenizer("the th 12<|endoftext|>")["input_ids"] == [258, tokenizer.convert_tokens_to_ids("Ġ"), 257, *tokenizer.convert_tokens_to_ids(["Ġ", "1", "2"]), 0]
     assert tokenizer.decode(tokenizer("the  th é 12")["input_ids"]) == "the  th é 12"
+    assert tokenizer.model_max_length == GGUF_CONFIG.max_seq_len
 
 
 def test_a_gguf_file_gives_the_logits_that_transformers_reads_from_it(gguf_file):

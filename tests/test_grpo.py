@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from shared_data import shared
+from transformers import AutoTokenizer
 
 from microbert_course.errors import CourseError
 from microbert_course.lessons.trl_loss import trl_loss
@@ -267,6 +268,7 @@ def test_a_few_sums_teach_the_form(tmp_path):
     texts = answers_to(shown.model, tokenizer, test, 3)
     assert sum(len(text) == 2 and text.isdigit() for text in texts) > 450 and 0.1 < shown.history["validation"][-1]["exact"] < 0.2
     kinds = Counter((one.prompt[0], one.prompt[3], int(one.prompt[1]) + int(one.prompt[4]) > 9) for one in varied_sums(train, 200))
+    assert AutoTokenizer.from_pretrained(shown.folder).model_max_length == SUMS_SHAPE.max_seq_len
     assert set(kinds.values()) == {4} and len(kinds) == 50 and varied_sums(train, 10**6) != train and {*varied_sums(train, 10**6)} == {*train}
 
 

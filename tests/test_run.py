@@ -631,6 +631,7 @@ def test_a_run_answers_what_its_folder_holds(data, tmp_path):
     result = pretrain(small_config(), tmp_path / "run", data=data, progress=False)
     assert isinstance(result, RunResult) and result.folder == tmp_path / "run" and not result.model.training
     assert result.history == json.loads((result.folder / "history.json").read_text())
+    assert AutoTokenizer.from_pretrained(result.folder).model_max_length == 16  # so that others cut texts where the model's reading ends
     saved = MicroBertForMaskedLM.from_pretrained(result.folder)
     assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), result.model.parameters(), strict=True))
 

@@ -359,7 +359,7 @@ def fill_mask(
                           f"use the one saved with the model")
     if not 1 <= top_k <= vocab_size:
         raise CourseError(f"top_k {top_k} is not a number of guesses: choose 1 to {vocab_size}")
-    input_ids = tokenizer(text)["input_ids"]
+    input_ids = tokenizer(text, verbose=False)["input_ids"]  # the length is looked at below
     blanks = [i for i, token_id in enumerate(input_ids) if token_id == tokenizer.mask_token_id]
     if len(blanks) != 1:
         raise CourseError(f"{shown} has {len(blanks)} blanks: write {tokenizer.mask_token} exactly once, "

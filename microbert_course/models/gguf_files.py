@@ -199,4 +199,5 @@ def _tokenizer(file: GgufFile) -> "PreTrainedTokenizerFast":
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, kind in zip(tokens, types, strict=True) if kind == CONTROL])
     bos, eos, pad = (tokens[file.field(f"tokenizer.ggml.{name}")] for name in SPECIAL.values())
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=pad, padding_side="left",
-                                   chat_template=file.fields.get("tokenizer.chat_template"), clean_up_tokenization_spaces=False)
+                                   chat_template=file.fields.get("tokenizer.chat_template"), clean_up_tokenization_spaces=False,
+                                   model_max_length=file.fields.get("llama.context_length"))

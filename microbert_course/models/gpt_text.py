@@ -19,7 +19,7 @@ def prompt_ids(
     """A text's ids as a continuation needs them: with the token that a text begins with, if the tokenizer has one, and without an end.
 
     Raises: CourseError if no token is left."""
-    ids, edges = tokenizer(text)["input_ids"], tokenizer("")["input_ids"]
+    ids, edges = tokenizer(text, verbose=False)["input_ids"], tokenizer("")["input_ids"]
     if edges and edges[-1] in (tokenizer.sep_token_id, tokenizer.eos_token_id):
         ids = ids[:-1]
     if not ids:
@@ -51,7 +51,7 @@ def reply(
     if not tokenizer.chat_template:
         raise CourseError("the model's tokenizer has no chat template: choose a model that was taught to converse, such as smollm2")
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    yield from _pieces(model, tokenizer, tokenizer(prompt, add_special_tokens=False)["input_ids"], sampling)
+    yield from _pieces(model, tokenizer, tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"], sampling)
 
 
 def _pieces(model: GptForCausalLM, tokenizer: "PreTrainedTokenizerBase", ids: list[int], sampling: dict) -> Iterator[str]:

@@ -111,11 +111,11 @@ class EncoderDecoderForm:
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
         "Prompts as the encoder reads them, with the marks that its tokenizer puts around a text."
-        return self.tokenizer([self.template.replace("{prompt}", prompt) for prompt in prompts])["input_ids"]
+        return self.tokenizer([self.template.replace("{prompt}", prompt) for prompt in prompts], verbose=False)["input_ids"]
 
     def encode(self, examples: Sequence[dict]) -> list[Pair]:
         "Examples as ids; every answer ends with the token that ends a text."
-        answers = self.tokenizer(text_target=[example["answer"] for example in examples])["input_ids"]
+        answers = self.tokenizer(text_target=[example["answer"] for example in examples], verbose=False)["input_ids"]
         answers = [ids if ids[-1:] == [self.end] else [*ids, self.end] for ids in answers]
         prompts = self.ids([example["prompt"] for example in examples])
         return [Pair(np.array(prompt, dtype=np.int64), np.array(answer, dtype=np.int64)) for prompt, answer in zip(prompts, answers, strict=True)]

@@ -163,7 +163,7 @@ class DecoderForm:
     def encode(self, examples: Sequence[dict]) -> list[Example]:
         "Examples as ids; every answer ends with the token that ends a text."
         prompts = Prompts(self.problems([example["prompt"] for example in examples]), self.tokenizer).ids
-        answers = self.tokenizer([example["answer"] for example in examples], add_special_tokens=False)["input_ids"]
+        answers = self.tokenizer([example["answer"] for example in examples], add_special_tokens=False, verbose=False)["input_ids"]
         return [to_example(prompt, [*answer, self.end]) for prompt, answer in zip(prompts, answers, strict=True)]
 
     def batch(self, examples: Sequence[Example]) -> Batch:

@@ -153,7 +153,7 @@ def sums_tokenizer() -> PreTrainedTokenizerFast:
     signs = Tokenizer(models.WordLevel({"_": 0, **{sign: number for number, sign in enumerate(SIGNS, start=1)}}, unk_token="_"))
     signs.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     signs.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=signs, pad_token="_", unk_token="_", eos_token=".")
+    return PreTrainedTokenizerFast(tokenizer_object=signs, pad_token="_", unk_token="_", eos_token=".", model_max_length=SUMS_SHAPE.max_seq_len)
 
 
 class Prompts:
@@ -163,7 +163,7 @@ class Prompts:
         self.problems, self.pad_token_id = list(problems), tokenizer.pad_token_id or 0
         last = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
         has_template = bool(tokenizer.chat_template)
-        found = tokenizer([problem.prompt for problem in self.problems], add_special_tokens=not has_template)["input_ids"]
+        found = tokenizer([problem.prompt for problem in self.problems], add_special_tokens=not has_template, verbose=False)["input_ids"]
         self.ids = [ids[:-1] if not has_template and ids and ids[-1] in last else ids for ids in found]
 
     def __len__(self) -> int:

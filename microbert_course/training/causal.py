@@ -73,7 +73,7 @@ class WholeTextEncoder:
         first, last = edges(self.tokenizer)
         dtype = np.uint16 if len(self.tokenizer) <= 2**16 else np.int32
         texts = list(texts)
-        found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        found = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         return [np.array([first, *ids, last], dtype) for ids in found]
 
     def encode(self, texts: Iterable[str], max_seq_len: int) -> np.ndarray:  # (rows, max_seq_len)

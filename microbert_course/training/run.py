@@ -52,6 +52,7 @@ def pretraining(data: PretrainData | None, accelerator: Accelerator, config: Pre
 
     Raises: CourseError if the texts are not to be had or too short, or a micro-batch does not fit into memory."""
     data, is_causal = data or prepare_data(config), config.blocks == "gpt"
+    data.tokenizer.model_max_length = config.max_seq_len  # saved with the model: whoever opens it elsewhere cuts texts as it reads them
     vocab_size = len(data.tokenizer)
     questions = (next_token_questions if is_causal else evaluation_batches)(data.validation_ids, data.tokenizer)
     if not any(batch.num_predicted for batch in questions):

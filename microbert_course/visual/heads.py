@@ -38,7 +38,7 @@ def fit_heads(live: dict, settings: dict) -> dict:
 
 def heads_of(model, tokenizer, text: str) -> tuple[list[Tensor], list[str]]:  # one (num_heads, seq, seq) a layer; seq tokens
     "The weights of all heads for one text."
-    ids = tokenizer(text)["input_ids"]
+    ids = tokenizer(text, verbose=False)["input_ids"]
     if len(ids) > MAX_TOKENS:
         raise ValueError(f"the text has {len(ids)} tokens, and the picture has room for {MAX_TOKENS}: shorten it")
     encoder = getattr(model, "bert", model)

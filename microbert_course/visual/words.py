@@ -96,7 +96,7 @@ def make_masking(tokenizer=None, mask=None) -> dict:
 
 def corrupted(tokenizer, mask: Callable, text: str, mlm_probability: float, draw: int) -> tuple[Tensor, Tensor, Tensor, dict[str, int]]:
     "The row, what became of it in this draw, its labels, and how often each fate met a chosen token in many draws."
-    ids = torch.tensor(tokenizer(text)["input_ids"])                                    # (seq,)
+    ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"])                                    # (seq,)
     if len(ids) > MAX_TOKENS:
         raise ValueError(f"the text has {len(ids)} tokens, and the picture has room for {MAX_TOKENS}: shorten it")
     is_special = torch.isin(ids, torch.tensor([id for id in tokenizer.all_special_ids if id != tokenizer.unk_token_id]))
