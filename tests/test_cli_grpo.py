@@ -60,3 +60,16 @@ def test_the_start_replaces_no_run_of_another_kind(tmp_path, capsys):
     (tmp_path / "sums-shown" / "training.json").write_text('{"about": {}}')
     assert main(["grpo", "--folder", str(tmp_path / "sums"), "--device", "cpu"]) == 1
     assert "sums-shown holds another run" in capsys.readouterr().err and (tmp_path / "sums-shown" / "training.json").exists()
+
+
+@pytest.mark.parametrize("how", [[], ["--resume", "latest"]])
+def test_what_a_run_began_with_stays_as_long_as_the_run(tmp_path, capsys, how):
+    "Another seed has another start: it is made for another run, or where this one is replaced."
+    command = ["grpo", "--folder", str(tmp_path / "sums"), *SMALL]
+    assert main(command) == 0
+    first = (tmp_path / "sums-shown" / "model.safetensors").read_bytes()
+    assert main([*command, "--seed", "1", *how]) == 1
+    assert "sums began with" in (said := capsys.readouterr().err) and "made with seed 0, num_test 30 and device cpu: give the same" in said
+    assert (tmp_path / "sums-shown" / "model.safetensors").read_bytes() == first
+    assert main([*command, "--seed", "1", "--overwrite"]) == 0
+    assert (tmp_path / "sums-shown" / "model.safetensors").read_bytes() != first

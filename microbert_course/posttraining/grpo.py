@@ -450,16 +450,17 @@ def default_terms(
 def start_of(
     config: GrpoConfig,
     folder: str | Path,  # of the run; a start that has to be made is kept beside it
+    overwrite: bool = False,  # True: the run there is replaced, so what it began with may be too
 ) -> tuple[GptForCausalLM, PreTrainedTokenizerBase]:
     """The model that learning begins with: one that is there, or a tiny decoder that is shown how sums are written.
 
-    Raises: CourseError if there is no such model, or another run lies where the start would be kept."""
+    Raises: CourseError if there is no such model, or what lies where the start would be kept is another run or belongs to one that stays."""
     if config.model != "sums":
         return load_decoder(config.model)
     place = runs_dir() / "sums" if "://" in str(folder) else Path(folder).expanduser()
     shown, showing = place.with_name(f"{place.name}-shown"), replace(SHOWING, seed=config.seed, device=config.device)
     if not was_shown(shown, showing, config.num_test):
-        check_is_a_start(shown)
+        check_is_a_start(shown, None if overwrite else place)
         show_sums(showing, shown, num_test=config.num_test, overwrite=True, progress=False)
     return load_decoder(shown)
 
@@ -495,7 +496,7 @@ def train_grpo(
     Raises: CourseError if the model or the problems are not to be had, the folder is taken, or the run breaks down (status 3)."""
     with ExitStack() as stack:
         stack.enter_context(shared_processes())  # the tiny decoder, where it has to be made first, is a run of its own
-        model, tokenizer = start or start_of(config, folder)
+        model, tokenizer = start or start_of(config, folder, overwrite)
         problems = problems or problems_of(config, tokenizer)
         reference, their_tokenizer = load_decoder(config.reference) if config.reference else (None, tokenizer)
         if their_tokenizer.get_vocab() != tokenizer.get_vocab():

@@ -223,10 +223,19 @@ def was_shown(folder: Path, config: TrainConfig, num_test: int) -> bool:
     return then["about"].get("unseen_sums") == num_test and all(then.get(name) == value for name, value in asdict(config).items())
 
 
-def check_is_a_start(folder: Path) -> None:
-    "Raises: CourseError if a finished run lies there that `show_sums` did not make: it is not replaced."
-    if (folder / "training.json").is_file() and "shown_sums" not in read_json(folder / "training.json").get("about", {}):
+def check_is_a_start(
+    folder: Path,
+    run: Path | None,  # the one that began with what lies there; None: it is replaced
+) -> None:
+    "Raises: CourseError if a finished run lies there that `show_sums` did not make, or made for a run that is still there: it is not replaced."
+    if not (folder / "training.json").is_file():
+        return
+    then = read_json(folder / "training.json")
+    if "shown_sums" not in then.get("about", {}):
         raise CourseError(f"{folder} holds another run, and what this one begins with would be kept there: choose another --folder")
+    if run and (run.exists() or run.with_name(f"{run.name}.partial").exists()):
+        raise CourseError(f"the run in {run} began with {folder}, made with seed {then['seed']}, num_test {then['about']['unseen_sums']} and device "
+                          f"{then['device']}: give the same, choose another --folder, or pass --overwrite to replace both")
 
 
 class ShownSums:
