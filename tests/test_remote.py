@@ -303,6 +303,23 @@ def test_older_checkpoints_are_deleted_up_there_only_after_the_new_one_was_read_
         assert events[gone + 1] == f"removed checkpoints/{old}/model.safetensors"  # its manifest is the first to go
 
 
+@pytest.mark.parametrize("machine_then", ["first", "second"])
+def test_damaged_ones_of_later_updates_do_not_crowd_out_what_was_just_saved(data, whole, machine, machine_then):
+    "Neither where they lie up there alone, nor where they lie here too."
+    address = f"memory://crowded-{machine_then}"
+    interrupt(small_config(num_steps=9, eval_every=6, save_every=2, keep_checkpoints=3), address, data, at=5)
+    for name in ("step-00000006", "step-00000004"):
+        Store(address).files.pipe_file(f"{Store(address).root}/checkpoints/{name}/state.json", b"{}")
+        (run_folder(address).path / "checkpoints" / name / "state.json").write_text("{}")
+    machine(machine_then)
+    with pytest.raises(Killed):
+        pretrain(small_config(num_steps=9, eval_every=3), address, data=data, progress=False, resume="latest",
+                 on_evaluation=lambda model, score: (_ for _ in ()).throw(Killed))
+    assert checkpoints_at(address) == ["step-00000006", "step-00000003"]
+    machine("third")
+    assert differences({**outcome(run(address, data, resume="latest").folder), "history": whole[0]["history"]}, whole[0]) == []
+
+
 @at(*IN_PROCESS)
 def test_a_copy_that_comes_back_as_other_bytes_replaces_nothing(address, data, monkeypatch, capsys):
     "The older one stays, one line says so, the run goes on, and the next checkpoint is copied."

@@ -241,8 +241,8 @@ class RemoteRun(RunFolder):
         try:
             self._copy_up(self.path)
         except Exception as error:  # every file system has errors of its own, and none of them may cost the run
-            newest = self.checkpoints.all()[0]
-            tqdm.write(f"the checkpoint {newest.name} is not in {self.address} ({reason(error)}): it is in {newest}, and the next one is tried again")
+            newest = self._newest(self.path)
+            tqdm.write(f"the checkpoint {newest} is not in {self.address} ({reason(error)}): it is in {self.checkpoints.folder}, and the next one is tried again")
 
     def finish(self) -> None:
         """The run is done: the folder gets its name, and what is not up there yet is copied, training.json last.
@@ -266,11 +266,15 @@ class RemoteRun(RunFolder):
             if self.copied.get(name) != state:
                 self.store.put(folder / name, name)
                 self.copied[name] = state
-        newest = max(checkpoints_in(names), default=None)
+        newest = self._newest(folder)
         if newest and newest not in self.copied:
             self._copy_checkpoint(folder, newest)
             self.copied[newest] = True
-        self._rotate()
+        self._rotate(newest)
+
+    def _newest(self, folder: Path) -> str | None:
+        "The newest checkpoint here that is whole: one was just saved, beside which damaged ones of later updates may lie."
+        return next((path.name for path in CheckpointFolder(folder / "checkpoints").all() if damage(path) is None), None)
 
     def _take_over(self, folder: Path) -> None:
         """Make the address that of our run; a finished run is no longer finished.
@@ -296,10 +300,10 @@ class RemoteRun(RunFolder):
             self.store.put(folder / prefix / file, f"{prefix}/{file}")
         self.store.put(folder / prefix / MANIFEST, f"{prefix}/{MANIFEST}")
 
-    def _rotate(self) -> None:
+    def _rotate(self, newest: str | None) -> None:
         "Delete up there the checkpoints that are too old, and the remains of those that never became whole."
         found = self.store.sizes()
-        kept = checkpoints_in(found)[: self.checkpoints.keep]
+        kept = sorted(checkpoints_in(found), key=lambda name: name != newest)[: self.checkpoints.keep]  # those of later updates may be damaged
         old = [name for name in found if name.startswith("checkpoints/") and name.split("/")[1] not in kept]
         self.store.remove(sorted(old, key=lambda name: not name.endswith(MANIFEST)))
 
