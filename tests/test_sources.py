@@ -1,5 +1,6 @@
 "Text comes from packages, files and the hub; every way it can be broken is one sentence; copies stay on one side."
 
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -185,6 +186,15 @@ def test_a_folder_is_all_its_files(tmp_path):
     assert len(load(tmp_path)) + len(load(tmp_path, "validation")) == 3
 
 
+def test_compressed_texts_of_a_folder_are_not_left_out_in_silence(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "weights.tar.gz").write_bytes(b"no text")
+    assert len(load(tmp_path)) == 1
+    (tmp_path / "b.TXT.xz").write_bytes(b"three")
+    with pytest.raises(DataError, match=r"b.TXT.xz is compressed: unpack it first; pretraining can also read it as it is, with --streamed"):
+        load(tmp_path)
+
+
 def test_hidden_files_of_a_folder_are_left_out(tmp_path):
     folder = tmp_path / ".hidden" / "data"  # what is hidden is told by names inside the folder, not by its own
     for name in ("one.txt", ".two.txt", ".ipynb_checkpoints/one-checkpoint.txt", "inner/.git/three.txt", "inner/four.txt"):
@@ -198,6 +208,7 @@ def test_hidden_files_of_a_folder_are_left_out(tmp_path):
     ("blank.txt", b" \n\n", ["is empty"]),
     ("photo.txt", b"\x89PNG\r\n\0\0", ["binary file"]),
     ("model.bin", b"\0\1\2", ["binary file"]),
+    ("rows.txt.gz", gzip.compress(b"one\ntwo\n"), ["is compressed: unpack it", "--streamed"]),
     ("paper.pdf", b"%PDF", ["no kind read here", ".jsonl"]),
     ("old.txt", "fine\nd\u00e9j\u00e0 vu\n".encode("latin1"), ["line 2", "byte 6 of the file, 0xe9,", "UTF-8"]),
     ("table.csv", b"review,stars\nfine,4\n", ['no column "text"', "'review', 'stars'"]),

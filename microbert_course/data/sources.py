@@ -293,16 +293,23 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def _unpacked(path: Path) -> Path:
+    "What unpacking would call a file; the same name if it is not compressed."
+    return path.with_suffix("") if path.suffix.lower() in (".gz", ".xz") else path
+
+
 def _from_files(path: Path) -> dict[str, list]:
     "Text, and label where every row has one, from a file or from the files of a folder in the order of their names."
     files = [path]
     if path.is_dir():
-        found = (file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+        found = (file for file in path.rglob("*") if _unpacked(file).suffix.lower() in READERS and file.is_file())
         files = sorted(file for file in found if not _is_hidden(file.relative_to(path)))
     if not files:
         raise DataError(f"{path} has no {', '.join(READERS)} file in it: give a folder of such files")
     texts, labels = [], []
     for file in files:
+        if _unpacked(file) != file:
+            raise DataError(f"{file} is compressed: unpack it first; pretraining can also read it as it is, with --streamed")
         if file.suffix.lower() not in READERS:
             _decoded(file)  # a binary or empty file is told so first
             raise DataError(f"{file} is of no kind read here ({', '.join(READERS)}): convert or rename it")
@@ -401,7 +408,7 @@ def load(
     hub data that comes with its own validation split: that split is taken as it is.
     Files are UTF-8: .txt with one document a line (blank lines are skipped), .csv with a header, .jsonl, .json (a
     list); their column is called text, beside an optional label. Of a folder, only files with these four suffixes
-    are read, hidden ones left out.
+    are read, hidden ones left out; where one of them is compressed, that is said.
 
     Raises: DataError, in one sentence, if the data is not to be had or cannot be read."""
     name = str(name)
