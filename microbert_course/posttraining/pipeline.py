@@ -16,7 +16,7 @@ from microbert_course.files import read_json, write_json
 from microbert_course.paths import course_root
 from microbert_course.posttraining.arithmetic import FILES, write_arithmetic
 from microbert_course.posttraining.settings import GrpoConfig, SftConfig
-from microbert_course.training.engine import shared_processes
+from microbert_course.training.engine import runs_on_cpu, shared_processes
 from microbert_course.training.presets import PretrainConfig, preset
 from microbert_course.training.remote import is_address
 from microbert_course.training.run_folder import RunFolder
@@ -126,7 +126,7 @@ def run_pipeline(
     Raises: CourseError if the folder is taken or was begun with other settings, there is nothing to resume from, or a stage fails."""
     if is_address(folder):
         raise CourseError(f"a pipeline writes into a folder of this machine, and {folder} is an address: give a folder, and copy it up when the pipeline is done")
-    folder, state = Path(folder).expanduser().resolve(), PartialState(cpu=all(config.device == "cpu" for config in pipeline.stages.values()))
+    folder, state = Path(folder).expanduser().resolve(), PartialState(cpu=all(map(runs_on_cpu, pipeline.stages.values())))
     check_files(pipeline)
     owner = stage_of(resume, folder, pipeline) if resume not in (None, "latest") else None
     check_folder(folder, pipeline, overwrite, resume)

@@ -91,9 +91,15 @@ def threads(number: int) -> Iterator[None]:
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     "The device, the processes and the precision that this run has, whatever ran before it in this program."
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # else accelerate keeps the first run's device and precision
-    precision = choose_precision(config.mixed_precision, PartialState(cpu=config.device == "cpu").device)
-    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", project_dir=folder,
+    is_cpu = runs_on_cpu(config)
+    precision = choose_precision(config.mixed_precision, PartialState(cpu=is_cpu).device)
+    return Accelerator(mixed_precision=precision, cpu=is_cpu, project_dir=folder,
                        log_with="tensorboard" if find_spec("tensorboard") else None)
+
+
+def runs_on_cpu(config: TrainConfig) -> bool:
+    "Whether the CPU is asked for, or is all there is: unless it is told, accelerate joins no processes there, and each would take itself for the only one."
+    return config.device == "cpu" or not torch.accelerator.is_available()
 
 
 @contextmanager
