@@ -342,6 +342,8 @@ def test_the_fingerprint_knows_data_template_and_weights(tokenizer):
     assert whole == fingerprint(data, decoder()) != fingerprint(data, decoder(initializer_range=0.2))
     assert whole != fingerprint(replace(data, tokenizer=with_template(tokenizer, "review : {prompt}")), decoder())
     assert whole != fingerprint(replace(data, sets={"sums": sets["sums"][:-1]}), decoder())
+    moved = replace(data, sets={"elsewhere/sums": sets["sums"]}, mixture=Mixture({"elsewhere/sums": len(sets["sums"])}))
+    assert whole == fingerprint(moved, decoder())
 
 
 def test_answers_come_in_the_order_of_the_prompts(run, tokenizer, tmp_path):

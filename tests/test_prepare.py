@@ -126,6 +126,26 @@ def test_a_run_resumes_to_the_bit_on_every_kind_of_data(config, tmp_path, change
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_that_was_moved_together_with_its_texts_goes_on(config, tmp_path, streamed):
+    "The same texts in another place are the same data; other texts are not, and the place is named then."
+    config = dataclasses.replace(config, streamed=streamed)
+
+    def stop(model, score):
+        raise KeyboardInterrupt
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "texts.txt").rename(tmp_path / "here" / "texts.txt")
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(dataclasses.replace(config, data=str(tmp_path / "here" / "texts.txt")), tmp_path / "here" / "run", progress=False, on_evaluation=stop)
+    there, data = (tmp_path / "here").rename(tmp_path / "there"), str(tmp_path / "there" / "texts.txt")
+    (tmp_path / "other.txt").write_text("\n".join(reversed((there / "texts.txt").read_text().splitlines())))
+    with pytest.raises(CourseError, match="data is '.*other.txt' and was '.*here.*texts.txt' in the checkpoint: resume with the same settings"):
+        pretrain(dataclasses.replace(config, data=str(tmp_path / "other.txt")), there / "run", progress=False, resume="latest")
+    again = pretrain(dataclasses.replace(config, data=data), there / "run", progress=False, resume="latest")
+    assert len(again.history["train"]) == 6 and json.loads((again.folder / "training.json").read_text())["data"] == data
+
+
 def test_a_stream_too_short_to_hold_anything_out(config, tmp_path):
     (tmp_path / "short.txt").write_text("only one text\n")
     with pytest.raises(CourseError, match="too short to hold out a text in ten: leave out --streamed"):

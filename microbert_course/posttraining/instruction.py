@@ -352,10 +352,10 @@ def fingerprint(
     model: nn.Module,  # as it is before
 ) -> str:
     "A hash of what a run reads: the ids and what is asked of them, how sets are mixed, and the weights that it begins with."
-    digest = hashlib.sha256(repr((data.tokenizer.chat_template, data.mixture.rates)).encode())
-    for name, examples in sorted(data.sets.items()):
-        digest.update(f"{name} {len(examples)}".encode())
-        for example in examples:
+    digest, names = hashlib.sha256(repr(data.tokenizer.chat_template).encode()), data.mixture.names  # in whose order sets are drawn from
+    for name in names:
+        digest.update(f"{data.mixture.rates[name]} {len(data.sets[name])}".encode())
+        for example in data.sets[name]:
             digest.update(example.ids.tobytes() + b"|" + example.labels.tobytes())
     for weight in model.parameters():
         digest.update(weight.detach().float().cpu().numpy())

@@ -29,7 +29,7 @@ from microbert_course.training.precision import choose_precision
 from microbert_course.training.remote import run_folder
 from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.run_log import RunLog
-from microbert_course.training.settings import MAY_CHANGE, TrainConfig
+from microbert_course.training.settings import MAY_CHANGE, PLACES, TrainConfig
 from microbert_course.training.state import all_finite, plain_model, restore, settle, snapshot
 from microbert_course.training.task import Task
 
@@ -285,9 +285,9 @@ def check_same_run(
     fingerprint: str,  # of what it would read now
 ) -> None:
     "Raises: CourseError with the first thing that differs, and both of its values."
-    then = values["config"]
+    then, free = values["config"], MAY_CHANGE + (PLACES if values["data"] == fingerprint else ())
     for name, now in asdict(config).items():
-        if name not in MAY_CHANGE and name in then and then[name] != now:
+        if name not in free and name in then and then[name] != now:
             processes = f" (of {values['processes']} processes then)" if name == "batch_size" and config.rows_per_process else ""
             raise CourseError(f"{name} is {now!r} and was {then[name]!r} in the checkpoint{processes}: resume with the same settings, "
                               f"or begin a new run with --overwrite")

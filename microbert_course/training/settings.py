@@ -85,3 +85,5 @@ class TrainConfig:
 
 # what a run may change when it goes on: it decides how often something is looked at, when to stop and where, not what is computed
 MAY_CHANGE = ("eval_every", "save_every", "keep_checkpoints", "log_every", "max_tokens", "max_seconds", "patience", "device", "num_threads")
+# what only says where something is: a run that was moved together with it reads the same, and the checkpoint's hash of that counts
+PLACES = ("data", "test", "model", "reference")
