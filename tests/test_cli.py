@@ -49,6 +49,12 @@ def test_pretrain_reports_what_it_reached(corpus, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "training.json").read_text())["seed"] == 3
 
 
+@pytest.mark.parametrize(("blocks", "asked"), [("bert", "hidden tokens"), ("gpt", "next tokens")])
+def test_what_was_guessed_right_is_named(corpus, tmp_path, capsys, blocks, asked):
+    assert main(["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "run"), *TINY, "--blocks", blocks]) == 0
+    assert f"% of the {asked} guessed right\n" in capsys.readouterr().out
+
+
 def test_options_default_to_the_named_preset(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["pretrain", "v0", "--help"])

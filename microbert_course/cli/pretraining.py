@@ -48,8 +48,9 @@ class Pretrain(TrainingCommand, PretrainConfig):
             return
         final, baseline = result.history["validation"][-1], result.history["unigram_loss"]
         verdict = "better" if final["loss"] < baseline else "WORSE"
+        asked = "next tokens" if config.blocks == "gpt" else "hidden tokens"
         print(f"validation loss {final['loss']:.3f} nats, {abs(baseline - final['loss']):.3f} {verdict} than the unigram "
-              f"baseline of {baseline:.3f}; masked accuracy {final['accuracy']:.1%}\n{result.folder}")
+              f"baseline of {baseline:.3f}; {final['accuracy']:.1%} of the {asked} guessed right\n{result.folder}")
 
 
 def with_counts(arguments: list[str]) -> list[str]:  # ["--max-texts", "500k"] becomes ["--max-texts", "500000"]
