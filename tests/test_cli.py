@@ -187,6 +187,17 @@ def test_a_full_disk(tmp_path, corpus):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("how", [["--resume", "latest"], ["--overwrite"]])
+def test_ctrl_c_before_a_finished_run_was_changed(tmp_path, run, corpus, capsys, monkeypatch, how):
+    def pressed(config):
+        raise KeyboardInterrupt
+
+    folder = shutil.copytree(run, tmp_path / "run")
+    monkeypatch.setattr("microbert_course.training.run.prepare_data", pressed)
+    assert main(["pretrain", "tour", "--data", str(corpus), "--folder", str(folder), *TINY, *how]) == 130
+    assert f"interrupted; the finished run in {folder} is as it was" in capsys.readouterr().err and os.listdir(tmp_path) == ["run"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a Unix signal")
 def test_ctrl_c_in_the_middle(tmp_path, corpus):
     "The last complete state stays readable, and the command says where it is."

@@ -42,6 +42,11 @@ class TrainingCommand:
         try:
             return train(config, folder, overwrite=self.overwrite, resume=self.resume)
         except KeyboardInterrupt:
-            partial = run_folder(folder).path
-            state = f"its last complete state is in {partial}, and --resume latest goes on" if partial.exists() else "it had no complete state yet"
+            run = run_folder(folder)
+            if run.path.exists():
+                state = f"its last complete state is in {run.path}, and --resume latest goes on"
+            elif run.final.exists():
+                state = f"the finished run in {run.final} is as it was"
+            else:
+                state = "it had no complete state yet"
             raise KeyboardInterrupt(state) from None
