@@ -9,6 +9,7 @@ import torch
 
 from microbert_course.data import wordpiece
 from microbert_course.data.cache import entries
+from microbert_course.data.corpus import is_held_out
 from microbert_course.data.sources import load
 from microbert_course.errors import CourseError
 from microbert_course.training import prepare
@@ -146,10 +147,20 @@ def test_a_run_that_was_moved_together_with_its_texts_goes_on(config, tmp_path, 
     assert len(again.history["train"]) == 6 and json.loads((again.folder / "training.json").read_text())["data"] == data
 
 
-def test_a_stream_too_short_to_hold_anything_out(config, tmp_path):
-    (tmp_path / "short.txt").write_text("only one text\n")
+@pytest.mark.parametrize("text", ["only one text", "text number 3"])
+def test_a_stream_too_short_to_hold_anything_out(config, tmp_path, text):
+    "Or where all that there is would be held out, as the second text."
+    assert is_held_out(text) == (text == "text number 3")
+    (tmp_path / "short.txt").write_text(f"{text}\n")
     with pytest.raises(CourseError, match="too short to hold out a text in ten: leave out --streamed"):
         prepare_data(dataclasses.replace(config, data=str(tmp_path / "short.txt"), streamed=True, vocab_size=0))
+
+
+@pytest.mark.parametrize("changes", [{}, {"vocab_size": 0}, {"tokenizer": "words"}, {"streamed": True}, {"blocks": "gpt", "tokenizer": "characters"}])
+def test_texts_of_markup_alone_are_named(config, tmp_path, changes):
+    (tmp_path / "markup.txt").write_text("\n".join(f'<img src="{number}.png"><br />' for number in range(50)))
+    with pytest.raises(CourseError, match="markup.txt holds nothing but markup, such as <br />, which is not learned: give texts with words between it"):
+        prepare_data(dataclasses.replace(config, data=str(tmp_path / "markup.txt"), **changes))
 
 
 def test_a_vocabulary_of_0_is_as_large_as_the_texts_support(config):

@@ -109,7 +109,11 @@ def _prepared(config: PretrainConfig) -> Path:
 
 
 def learn_tokenizer(config: PretrainConfig, texts: list[str]) -> PreTrainedTokenizerFast:
-    "The configured kind of tokenizer, from these texts but for SmolLM2's; a vocabulary of 0 is as large as the texts support."
+    """The configured kind of tokenizer, from these texts but for SmolLM2's; a vocabulary of 0 is as large as the texts support.
+
+    Raises: CourseError if the texts are empty, as those are that were markup alone."""
+    if not any(texts):
+        raise CourseError(f"{config.data} holds nothing but markup, such as <br />, which is not learned: give texts with words between it")
     if config.tokenizer == "smollm2":
         return decoder_tokenizer()
     if config.tokenizer == "characters":
@@ -132,12 +136,12 @@ def _streamed(config: PretrainConfig) -> StreamedData:
         found = map(sources.clean_text, streams.stream_texts(config.data, split))
         return islice(found, config.max_texts) if split == "train" and config.max_texts else found
 
-    tokenizer = learn_tokenizer(config, list(islice(texts(), SAMPLE_TEXTS)))
+    sample, validation = list(islice(texts(), SAMPLE_TEXTS)), list(islice(texts("validation"), VALIDATION_TEXTS))
+    if not sample or not validation:
+        raise CourseError(f"the stream {config.data} is too short to hold out a text in ten: leave out --streamed")
+    tokenizer = learn_tokenizer(config, sample)
     encoder = encoder_for(tokenizer)
     encode = partial(corpus.encode_rows, encoder=encoder, max_seq_len=config.max_seq_len, layout=config.layout, stride=config.stride)
-    validation = list(islice(texts("validation"), VALIDATION_TEXTS))
-    if not validation:
-        raise CourseError(f"the stream {config.data} is too short to hold out a text in ten: leave out --streamed")
     rows = chain.from_iterable(map(encode, corpus.in_chunks(texts())))
     train_ids = np.stack(list(islice(rows, SAMPLE_ROWS)))
     kind = CausalStream if config.blocks == "gpt" else PackedStream if config.layout == "packed" else StreamedData
