@@ -222,6 +222,7 @@ def test_hidden_files_of_a_folder_are_left_out(tmp_path):
     ("rows.jsonl", b'{"text": "fine"}\n{"text": \n', ["line 2", "not JSON"]),
     ("keys.jsonl", b'{"text": "fine"}\n{"body": "x"}\n', ["line 2", "'body'"]),
     ("number.jsonl", b'{"text": "fine"}\n7\n', ["line 2", "int"]),
+    ("five.jsonl", b'{"text": "fine"}\n{"text": 5}\n', ["line 2", 'no text in "text", but 5: give every row its text there, which JSON has in quotes']),
     ("half.jsonl", b'{"text": "\\ud800"}\n', ["line 1", "half of a character"]),
     ("rows.json", b'[{"text": "fine"}, {"text": ""}]', ["row 2", "text is empty"]),
     ("object.json", b'{"text": "fine"}', ["a list of rows"]),

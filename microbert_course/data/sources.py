@@ -277,6 +277,8 @@ READERS = {".txt": _read_txt, ".csv": _read_csv, ".jsonl": _read_jsonl, ".json":
 def _checked(row: object, place: str) -> tuple[str, str | None]:
     "The text and label of a row that has a text."
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        if isinstance(row, dict) and "text" in row:
+            raise DataError(f'{place}: no text in "text", but {row["text"]!r:.40}: give every row its text there, which JSON has in quotes')
         found = f"the columns {', '.join(map(repr, row))}" if isinstance(row, dict) else f"a {type(row).__name__}"
         raise DataError(f'{place}: no text in "text", only {found}: give every row its text there')
     if not row["text"].strip():
