@@ -319,6 +319,7 @@ def test_draws_follow_the_temperature():
 
 @pytest.mark.parametrize(("settings", "says"), [
     ({"max_new_tokens": 38}, "a prompt of 11 tokens and 38 new ones are 49, and the model reads 48: shorten the prompt, or ask for at most 37"),
+    ({"input_ids": make_ids(seq=48)}, "the prompt has 48 tokens and the model reads at most 48, new ones among them: shorten the prompt"),
     ({"max_new_tokens": 0}, "max_new_tokens 0 is no number of new tokens"),
     ({"temperature": -0.1}, "temperature -0.1 is no temperature"),
     ({"temperature": math.nan}, "temperature nan is no temperature"),

@@ -427,7 +427,7 @@ def test_a_row_longer_than_the_model_reads_is_refused(tokenizer):
 
 def test_a_test_prompt_that_does_not_fit_is_named_before_anything_is_learned(tokenizer, examples, tmp_path):
     long = replace(examples, test=[verdict("good", "film", " ".join(["odd"] * 30))])
-    with pytest.raises(CourseError, match="has 37 tokens, and with max_new_tokens 3 that is more than the 32"):
+    with pytest.raises(CourseError, match="has 37 tokens and the model reads at most 32, new ones among them: leave it out"):
         train_sft(SMALL, tmp_path / "run", long, (decoder(), tokenizer), progress=False)
     assert not (tmp_path / "run.partial").exists()
 

@@ -467,10 +467,12 @@ def _check_sampling(config: GptConfig, input_ids: Tensor, attention_mask: Tensor
                           f"give one number for every token")
     if attention_mask is not None and not attention_mask[:, -1].all():
         raise CourseError(f"row {int(attention_mask[:, -1].bool().long().argmin())} ends with padding, and a continuation goes on from the last place: pad on the left")
-    total = input_ids.size(1) + max_new_tokens
-    if total > config.max_seq_len:
-        raise CourseError(f"a prompt of {input_ids.size(1)} tokens and {max_new_tokens} new ones are {total}, and the model reads "
-                          f"{config.max_seq_len}: shorten the prompt, or ask for at most {max(0, config.max_seq_len - input_ids.size(1))}")
+    num_prompt, room = input_ids.size(1), config.max_seq_len - input_ids.size(1)
+    if room < 1:
+        raise CourseError(f"the prompt has {num_prompt} tokens and the model reads at most {config.max_seq_len}, new ones among them: shorten the prompt")
+    if max_new_tokens > room:
+        raise CourseError(f"a prompt of {num_prompt} tokens and {max_new_tokens} new ones are {num_prompt + max_new_tokens}, and the model reads "
+                          f"{config.max_seq_len}: shorten the prompt, or ask for at most {room}")
 
 # %% ../../nbs/3_posttraining/18_decoder.ipynb #a0af39b0
 _WORTH_A_GRAPH = 16  # new tokens; on a GPU, recording the step costs as much time as about so many eager ones

@@ -183,9 +183,11 @@ class Prompts:
         for problem, ids in zip(self.problems, self.ids, strict=True):
             if not ids:
                 raise CourseError(f"the prompt {problem.prompt!r} has no token: give it at least one word")
+            if len(ids) >= max_seq_len:
+                raise CourseError(f"the prompt {problem.prompt[:40]!r}… has {len(ids)} tokens and the model reads at most {max_seq_len}, new ones among them: leave it out")
             if len(ids) + max_new_tokens > max_seq_len:
                 raise CourseError(f"the prompt {problem.prompt[:40]!r}… has {len(ids)} tokens, and with max_new_tokens {max_new_tokens} that is more than the "
-                                  f"{max_seq_len} that the model reads: leave it out, or ask for at most {max(0, max_seq_len - len(ids))} new tokens")
+                                  f"{max_seq_len} that the model reads: leave it out, or ask for at most {max_seq_len - len(ids)} new tokens")
 
 
 def completion_texts(
