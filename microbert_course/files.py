@@ -1,7 +1,9 @@
 """Files that are whole or absent, and reading them with a sentence for every way they can be broken."""
 
+import errno
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from microbert_course.errors import CourseError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
@@ -39,6 +43,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def system_error(error: Exception) -> OSError | None:
+    "What the system reported, also where a library in Rust (safetensors, tokenizers) tells it by an error of its own; None if it is something else."
+    if isinstance(error, OSError):
+        return error
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else None
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """The cache of ids: one entry for one content, built by one process of many, whole or absent, and no damage unseen."""
 
 import datetime
+import errno
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -193,6 +195,16 @@ def test_debris_is_never_taken_for_an_entry(capsys):
     assert entries() == [] and len(debris(tokens_dir())) == 1
     assert main(["cache", "info"]) == 0 and "1 unfinished" in capsys.readouterr().out
     assert main(["cache", "clear", "--all"]) == 0 and not debris(tokens_dir())
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Exception("No space left on device (os error 28)")])
+def test_a_full_disk_is_told_with_its_place_and_the_way_to_another(error):
+    "Tokenizers reports it by an exception of no kind."
+    def build(folder):
+        raise error
+    with pytest.raises(CourseError, match=f"the disk of the cache {re.escape(str(tokens_dir()))} is full .No space left on device.: .* set MICROBERT_CACHE to"):
+        build_once("anything", {"texts": "a"}, build)
+    assert not entries()
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):

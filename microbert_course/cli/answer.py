@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from microbert_course.errors import CourseError
+from microbert_course.files import DISK_FULL
 
 OF_THE_PLACE = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)  # which have no exception of their own, unlike those below
 
@@ -31,7 +32,7 @@ def answer(name: str, command: Callable[[], object]) -> int:  # the command's na
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             sentence = f"the disk is full ({error}): free some space, or write elsewhere"
         elif isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError) or error.errno in OF_THE_PLACE:
             sentence = f"{error.filename} cannot be used ({error.strerror}): choose another place"

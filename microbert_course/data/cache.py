@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microbert_course.errors import CourseError
+from microbert_course.files import DISK_FULL, system_error
 from microbert_course.manifests import MANIFEST, PARTIAL, damage, debris, read_manifest, remove_debris, whole_folder
 from microbert_course.paths import cache_dir
 
@@ -106,10 +107,16 @@ def _build(folder: Path, made_from: str, content: dict[str, str], build: Callabl
     "Fill a folder beside the final one, seal it, rename it. The lock is held."
     remove_debris(folder.parent, folder.name)
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with whole_folder(folder, {"made_from": made_from, "created": created, "key": content}) as partial:
-        build(partial)
-        if not any(partial.iterdir()):
-            raise CourseError(f"nothing was written for {made_from}: `build` must put files into the folder that it is given")
+    try:
+        with whole_folder(folder, {"made_from": made_from, "created": created, "key": content}) as partial:
+            build(partial)
+            if not any(partial.iterdir()):
+                raise CourseError(f"nothing was written for {made_from}: `build` must put files into the folder that it is given")
+    except Exception as error:
+        if (found := system_error(error)) and found.errno in DISK_FULL:
+            raise CourseError(f"the disk of the cache {tokens_dir()} is full ({found.strerror}): free some space there, or set MICROBERT_CACHE to a folder "
+                              f"on another disk") from None
+        raise
     _checked_here[folder] = _sealed_at(folder)  # the hashes are minutes old at most, and made from these files
 
 

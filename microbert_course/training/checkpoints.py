@@ -1,8 +1,6 @@
 """Checkpoints of a run: each a sealed folder, the newest valid one first, old ones deleted only after the new one verifies."""
 
 import json
-import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from microbert_course.errors import CourseError
-from microbert_course.files import read_json
+from microbert_course.files import read_json, system_error
 from microbert_course.manifests import damage, remove_debris, whole_folder
 
 FORMAT = 1  # of what is in a checkpoint; another number means another layout, or another meaning of the same bytes
@@ -31,10 +29,8 @@ class Checkpoint:
         for name, tensors in self.tensors.items():
             try:
                 save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
-            except SafetensorError as error:  # in which it wraps what the system reports
-                if code := re.search(r"\(os error (\d+)\)", str(error)):
-                    raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
-                raise
+            except SafetensorError as error:
+                raise system_error(error) or error from None
         values = {"format": FORMAT, "num_updates": self.num_updates, **self.values}
         (folder / "state.json").write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
 
