@@ -159,6 +159,14 @@ def test_a_folder_with_a_name_that_is_too_long(tmp_path, corpus, capsys):
     assert "too long" in said and "choose another place" in said
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a symbolic link")
+@pytest.mark.parametrize("option", ["--folder", "--resume"])
+def test_a_link_that_leads_to_itself(tmp_path, corpus, capsys, option):
+    (tmp_path / "loop").symlink_to("loop")
+    said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / "run"), *TINY, option, str(tmp_path / "loop")])
+    assert "loop" in said and ("choose another place" in said or "is no checkpoint" in said)  # which of them, is up to the version of Python
+
+
 def test_the_root_is_no_folder_for_a_run(corpus, capsys):
     assert "is no folder for a run: give one within it" in sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", "/", *TINY])
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import sys
 import tracemalloc
 
 import datasets
@@ -48,6 +49,15 @@ def test_compressed_files_hold_the_same(tmp_path, name):
     assert list(stream_texts(tmp_path / "z")) == list(stream_texts(tmp_path / name))
     (tmp_path / f"{name}.xz").write_bytes(lzma.compress(CONTENTS[name].encode()))
     assert list(stream_texts(tmp_path / f"{name}.xz")) == list(stream_texts(tmp_path / name))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes symbolic links")
+def test_a_link_to_a_folder_above_brings_no_file_twice(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.txt").write_text("once\n")
+    (tmp_path / "inner" / "up").symlink_to("..")
+    (tmp_path / "inner" / "loop.txt").symlink_to("loop.txt")
+    assert text_files(tmp_path) == text_files(f"{tmp_path}/**/*.txt") == [tmp_path / "inner" / "a.txt"]
 
 
 def test_folders_patterns_and_lists(tmp_path):

@@ -31,6 +31,11 @@ def answer(name: str, command: Callable[[], object]) -> int:  # the command's na
     except BrokenPipeError:  # the reader of our output has had enough, as in `microbert lessons list | head -3`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except RuntimeError as error:  # of pathlib, until Python 3.13
+        if not str(error).startswith("Symlink loop"):
+            raise
+        print(f"{name}: a link leads to itself ({error}): choose another place", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.errno in DISK_FULL:
             sentence = f"the disk is full ({error}): free some space, or write elsewhere"

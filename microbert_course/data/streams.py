@@ -7,6 +7,7 @@ import glob
 import gzip
 import json
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -72,7 +73,8 @@ def text_files(
     elif path.exists():
         found = [path]
     else:
-        found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+        names = sorted(glob.glob(str(path), recursive=True), key=len, reverse=True)  # a link to a folder above makes ** come by again and again
+        found = list({os.path.realpath(name): Path(name) for name in names if os.path.isfile(name)}.values())
     if not found:
         kinds = f"{', '.join(READERS)} (or .gz, .xz) file"
         raise DataError(f"{source} has no {kinds} in it: give a folder of such files" if str(source) and path.is_dir() else
