@@ -19,6 +19,7 @@ from transformers import (
 
 from microbert_course.data.wordpiece import train_wordpiece
 from microbert_course.errors import CourseError
+from microbert_course.files import read_json, write_json
 from microbert_course.models.bert import MicroBert, MicroBertConfig, MicroBertForMaskedLM
 from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.posttraining.classification import (
@@ -155,6 +156,11 @@ def test_folders_that_hold_no_classifier_are_refused_in_one_sentence(tmp_path):
                                  ("cut", None, "is damaged")):
         with pytest.raises(CourseError, match=words):
             MicroBertForSequenceClassification.from_pretrained(tmp_path / folder, names)
+    for labels in ({"good": 0, "bad": 1}, {"0": "bad", "2": "good"}, {"0": "bad", "1": None}, ["bad", "good"], 2):
+        fresh().save_pretrained(tmp_path / "labels")
+        write_json(tmp_path / "labels" / "config.json", {**read_json(tmp_path / "labels" / "config.json"), "id2label": labels})
+        with pytest.raises(CourseError, match=r"id2label in .*config.json is .*, which does not number the labels: write it as"):
+            MicroBertForSequenceClassification.from_pretrained(tmp_path / "labels")
     with pytest.raises(ValueError, match="not two or more different names"):
         MicroBertForSequenceClassification(SHAPE, ("good", "good"))
 

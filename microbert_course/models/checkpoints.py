@@ -188,12 +188,25 @@ def read_bert_config(folder: str | Path) -> dict:  # the content of its `config.
     return values
 
 
-def saved_labels(values: dict) -> tuple[str, ...] | None:  # None = it is no classifier
-    "The names of the labels in a `config.json`, in order."
+def saved_labels(
+    values: dict,  # the content of a `config.json`
+    folder: str | Path,  # named in the error
+) -> tuple[str, ...] | None:  # None = it is no classifier
+    """The names of the labels, in order.
+
+    Raises: CourseError if they are not numbered."""
     if not any("SequenceClassification" in name for name in values.get("architectures") or ()):
         return None
     names = values.get("id2label") or {str(number): f"LABEL_{number}" for number in range(2)}  # transformers leaves its default out
-    return tuple(names[number] for number in sorted(names, key=int))
+    return label_names(names, folder)
+
+
+def label_names(names: dict[str, str], folder: str | Path) -> tuple[str, ...]:
+    "What an id2label says, in order. Raises: CourseError if it does not number its labels."
+    numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else None
+    if numbers is None or set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
+        raise CourseError(f'id2label in {Path(folder) / "config.json"} is {names!r:.80}, which does not number the labels: write it as {{"0": "bad", "1": "good"}}')
+    return tuple(names[number] for number in numbers)
 
 
 def write_folder(

@@ -170,7 +170,7 @@ class MicroBertForSequenceClassification(nn.Module):
 
         Raises: CourseError if the folder is missing, damaged or no BERT, or is no classifier where no names are given."""
         values = read_bert_config(folder)
-        saved = saved_labels(values)
+        saved = saved_labels(values, folder)
         if names is None and saved is None:
             raise CourseError(f"{folder} has a BERT that knows no labels: fine-tune it first, as in `microbert finetune --model {folder} --data imdb`")
         bert = MicroBert.from_pretrained(folder)

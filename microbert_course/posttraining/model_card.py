@@ -5,6 +5,7 @@ from pathlib import Path
 from microbert_course.data.licences import licence_of
 from microbert_course.errors import CourseError
 from microbert_course.files import read_json, write_whole
+from microbert_course.models.checkpoints import label_names
 
 SCORE_NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "matthews": "Matthews' coefficient", "calibration_error": "calibration error",
                "loss": "loss (nats a text)"}
@@ -49,8 +50,8 @@ def _title(folder: Path, run: dict, shape: dict) -> str:
         if name in shape:
             parts.append(f"{shape[name]:,} {words}")
     size = f", {about['parameters']:,} parameters" if "parameters" in about else ""
-    labels = shape.get("id2label", {})
-    told = f" It tells apart: {', '.join(labels[number] for number in sorted(labels, key=int))}." if labels else ""
+    labels = label_names(shape.get("id2label", {}), folder)
+    told = f" It tells apart: {', '.join(labels)}." if labels else ""
     base = f" It began as `{run['model']}`." if "model" in run else ""
     return f"\n# {folder.resolve().name}\n\nA {_architecture(shape)} ({', '.join(parts)}{size}).{base}{told}"
 
