@@ -45,6 +45,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path, remedy: str = "choose another place") -> None:
+    "Make a folder, and those above it, if it is not there. Raises: CourseError if that cannot be done."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be used ({error.strerror}): {remedy}") from None
+
+
 def system_error(error: Exception) -> OSError | None:
     "What the system reported, also where a library in Rust (safetensors, tokenizers) tells it by an error of its own; None if it is something else."
     if isinstance(error, OSError):

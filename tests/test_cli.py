@@ -154,6 +154,18 @@ def test_a_folder_that_cannot_be_made(tmp_path, corpus, capsys):
     assert "file" in said and "choose another place" in said
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a place where nobody can make a folder")
+@pytest.mark.parametrize(("command", "remedy"), [
+    (["pretrain", "tour", *TINY, "--folder", "/proc/none/run"], "choose another place"),
+    (["launch", "write", "cpu", "--folder", "/proc/none/run"], "choose another place"),
+    (["exercise", "start", "03"], "name another folder in MICROBERT_WORK"),
+    (["exercise", "progress", "--page"], "name another folder in MICROBERT_WORK")])
+def test_a_folder_in_a_place_where_none_can_be_made(capsys, monkeypatch, command, remedy):
+    monkeypatch.setenv("MICROBERT_WORK", "/proc/none/work")
+    said = sentence_of(capsys, command)
+    assert "/proc/none" in said and remedy in said
+
+
 def test_a_folder_with_a_name_that_is_too_long(tmp_path, corpus, capsys):
     said = sentence_of(capsys, ["pretrain", "tour", "--data", str(corpus), "--folder", str(tmp_path / ("a" * 300)), *TINY])
     assert "too long" in said and "choose another place" in said

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from microbert_course.errors import CourseError
+from microbert_course.files import make_folder
 from microbert_course.paths import course_root
 
 
@@ -63,7 +64,7 @@ class Write:
         target = self.folder / path.name
         if target.exists():
             raise CourseError(f"{target} is there already: remove it, or choose another --folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         shutil.copy(path, target)
         print(target)
 

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from microbert_course.data.mixture import parse_mixture
 from microbert_course.data.sources import _looks_like_a_path
 from microbert_course.errors import CourseError
-from microbert_course.files import read_json, write_json
+from microbert_course.files import make_folder, read_json, write_json
 from microbert_course.paths import course_root
 from microbert_course.posttraining.arithmetic import FILES, write_arithmetic
 from microbert_course.posttraining.settings import GrpoConfig, SftConfig
@@ -224,7 +224,7 @@ def begin(folder: Path, pipeline: Pipeline, overwrite: bool) -> None:
         for run in runs:
             for place in (run.final, run.path):
                 shutil.rmtree(place, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "pipeline.json", {"stages": {name: asdict(config) for name, config in pipeline.stages.items()}, "prompts": pipeline.prompts})
     if any(config.data == MADE for config in pipeline.stages.values()):
         write_arithmetic(folder / "data", next(iter(pipeline.stages.values())).seed)

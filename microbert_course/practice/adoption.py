@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from microbert_course.errors import CourseError
-from microbert_course.files import write_whole
+from microbert_course.files import make_folder, write_whole
 from microbert_course.paths import work_dir
 from microbert_course.practice.answers import stand_alone
 from microbert_course.practice.checking import examine
@@ -30,7 +30,7 @@ def adopt_answer(exercise: Exercise, answer: Any) -> Path:  # the file of adopte
         if not verdict.passed:
             raise CourseError(f"{check.name} does not pass its check, so it is not adopted: {verdict.headline}")
         path = work_dir() / "adopted" / trial.name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, "name another folder in MICROBERT_WORK")
         write_whole(path, trial.read_bytes())
     return path
 

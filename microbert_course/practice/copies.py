@@ -4,7 +4,7 @@ import datetime
 from pathlib import Path
 
 from microbert_course.errors import CourseError
-from microbert_course.files import write_whole
+from microbert_course.files import make_folder, write_whole
 from microbert_course.paths import course_root, work_dir
 from microbert_course.practice.exercises import find
 
@@ -32,7 +32,7 @@ def start(name: str) -> Path:  # a lesson's number or name, or one of its exerci
     copy = copy_of(lesson)
     if copy.exists():
         raise CourseError(f"{copy} is there already: go on with it, or `microbert exercise reset {lesson[:2]}` begins anew and keeps the old one")
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(copy.parent, "name another folder in MICROBERT_WORK")
     write_whole(copy, (course_root() / "exercises" / copy.name).read_bytes())
     return copy
 

@@ -4,7 +4,7 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from microbert_course.files import write_whole
+from microbert_course.files import make_folder, write_whole
 from microbert_course.paths import work_dir
 from microbert_course.practice.exercises import find
 from microbert_course.practice.standing import SIGNS, Place, next_place, points, standing, sum_in_words
@@ -111,7 +111,7 @@ def progress_page() -> str:
 def write_page() -> Path:
     "Write the page into the work folder."
     path = work_dir() / "progress.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "name another folder in MICROBERT_WORK")
     write_whole(path, progress_page())
     return path
 

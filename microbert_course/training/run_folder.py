@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from microbert_course.errors import CourseError
-from microbert_course.files import write_json, write_whole
+from microbert_course.files import make_folder, write_json, write_whole
 from microbert_course.training.checkpoints import Checkpoint, CheckpointFolder
 from microbert_course.training.run_log import looks_since_best
 from microbert_course.training.settings import TrainConfig
@@ -101,7 +101,7 @@ class RunFolder:
     def _begin(self) -> None:
         "An empty folder of our own."
         if self.lock is None:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._lock()
         for path in self.path.iterdir():
             if path.is_dir():
