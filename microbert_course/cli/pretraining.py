@@ -15,7 +15,7 @@ from microbert_course.training.presets import PRESETS, PretrainConfig, preset
 
 @dataclass(frozen=True)
 class Pretrain(TrainingCommand, PretrainConfig):
-    """Pretrain an encoder: a preset, with any of its settings changed. `microbert presets` lists them."""
+    """Pretrain an encoder or a decoder: a preset, with any of its settings changed. `microbert presets` lists them."""
 
     preset: tyro.conf.Positional[str] = "tour"
     """The preset to start from; the defaults shown here are its own. `auto` takes the largest that the GPU here can train."""
