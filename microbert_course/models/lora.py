@@ -138,7 +138,7 @@ class LoraLinear(nn.Module):
         "The rows and the change of each part that the adapter in use has."
         return [(self.rows[part], change) for part, change in self.adapters[self.active].items()] if self.active else []
 
-    def stacked(self) -> tuple[Tensor, Tensor]:  # (num_parts·lora_rank, in) and (out, num_parts·lora_rank)
+    def stacked(self) -> tuple[Tensor, Tensor]:  # (parts * rank, in) and (out, parts * rank)
         "The changes of all parts as a single one, B·A: each A below the one before, each scale · B in rows of its own."
         changes = self.changes()
         wide = [F.pad(change.config.scale * change.B, (0, 0, rows.start, self.out_features - rows.stop)) for rows, change in changes]
