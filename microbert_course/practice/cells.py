@@ -7,13 +7,15 @@ from typing import Any
 
 HARMLESS = ("%%time", "%%capture", "%%timeit")
 MAGIC = re.compile(r"(\s*)(?:[\w, ]+=\s*)?[%!]")
+TIMED = re.compile(r"^(\s*(?:[\w, ]+=\s*)?)%time +(?=\S)")  # runs what stands behind it, in the notebook's names; %timeit keeps none
 HELP = re.compile(r".*\?\s*$")
 
 
 def python_text(source: str) -> str:
     """A cell's Python, line for line; '' for another language.
 
-    Only if it does not compile as it stands is an indent that all of it has taken away, as IPython does, and magic replaced by `pass`."""
+    Only if it does not compile as it stands is an indent that all of it has taken away, as IPython does, and magic replaced by `pass`;
+    of `%time` the statement is left."""
     if source.lstrip().startswith("%%"):
         if source.split()[0] not in HARMLESS:
             return ""
@@ -28,7 +30,8 @@ def python_text(source: str) -> str:
 def _plain_lines(source: str) -> Iterator[str]:
     indent, goes_on = re.match(r"\s*?([ \t]*)(?=\S|$)", source).group(1), False
     for line in source.split("\n"):
-        line, magic = line.removeprefix(indent), MAGIC.match(line.removeprefix(indent))
+        line = TIMED.sub(r"\1", line.removeprefix(indent))
+        magic = MAGIC.match(line)
         if goes_on or magic or HELP.match(line):
             yield "" if goes_on or not magic else f"{magic.group(1)}pass"
             goes_on = (goes_on or bool(magic)) and line.rstrip().endswith("\\")

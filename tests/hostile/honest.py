@@ -75,6 +75,8 @@ ls
 # %%
 %%javascript
 alert(1)''', "%timeit 1 + 1\nmix?\n?mix"),
+    "a helper that is timed": ({"mix": "def mix(scores, value, label):\n    return softmax(scores) @ value"}, r'''import torch
+%time softmax = torch.nn.Softmax(dim=-1)''', ""),
     "answers in cells that are timed and captured": ({"mix": r'''%%time
 import torch
 def mix(scores, value, label):
