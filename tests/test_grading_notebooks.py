@@ -110,7 +110,9 @@ def test_magic_is_left_out_only_where_a_cell_is_no_python():
         exec(python_text(source), space)
         assert space["x"] == 1, source
     for source in ("%matplotlib inline\nx = 1", "!ls\nx = 1", "files = !ls\nx = 1", "%%time\nx = 1", "x = 1\nx?", "x = (7\n% 6)",
-                   "%time x = 1", "if True:\n    %time x = 3 - \\\n 2\n%timeit x = 2", "x = %time 1"):
+                   "%time x = 1", "if True:\n    %time x = 3 - \\\n 2\n%timeit x = 2", "x = %time 1",
+                   "%matplotlib inline\nx = 1  # enough?", "?len\nx = 1\n%time?\nos.path??",
+                   '%matplotlib inline\ndef one():\n    """Is it one?\n\n    It is."""\n    return 1\nx = one()'):
         space, text = {}, python_text(source)
         exec(text, space)
         assert space["x"] == 1 and text.count("\n") == source.count("\n"), source

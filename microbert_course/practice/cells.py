@@ -8,7 +8,7 @@ from typing import Any
 HARMLESS = ("%%time", "%%capture", "%%timeit")
 MAGIC = re.compile(r"(\s*)(?:[\w, ]+=\s*)?[%!]")
 TIMED = re.compile(r"^(\s*(?:[\w, ]+=\s*)?)%time +(?=\S)")  # runs what stands behind it, in the notebook's names; %timeit keeps none
-HELP = re.compile(r".*\?\s*$")
+HELP = re.compile(r"\s*(?:\?.*|[%\w.*]+\?+\s*)$")  # a name with a question mark; sentences in comments end in one, too
 
 
 def python_text(source: str) -> str:
