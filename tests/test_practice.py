@@ -184,6 +184,15 @@ def test_a_judge_of_chance_works_on_the_references_form_alone():
     assert checking.has_form({"a": [1, np.ones(2)]}, {"a": (torch.tensor(2.0), torch.zeros(2))}) and not checking.has_form({"a": 1}, {"a": 1, "b": 2})
 
 
+@pytest.mark.parametrize(("spoil", "says"), [
+    (lambda mean: mean.detach(), "gradient of rows has other values than expected"), (lambda mean: mean[None], "output has another shape than expected"),
+    (lambda mean: [], "output should be a tensor and is a list"), (lambda mean: (mean.sum(), mean), "output should be a tensor and is a tuple")])
+def test_an_output_without_gradients_is_told_what_is_wrong_with_it_not_that_torch_raised(spoil, says):
+    mean = Check("sums.mean", "mean", lambda rng: [{"rows": torch.ones(3, 2), "upstream": torch.ones(2)}], lambda rows: rows.mean(0), (), (), use=uses.gradients)
+    assert examine(mean, lambda rows: rows.sum(0) / 3, 0).passed
+    assert examine(mean, lambda rows: spoil(rows.mean(0)), 0).headline == says
+
+
 def test_no_outcome_is_no_credit():
     cases = ADD.cases(np.random.default_rng(0))
     with pytest.raises(ValueError, match="give one each"):

@@ -81,7 +81,7 @@ def loss_cases(rng: np.random.Generator) -> list[Case]:
     return cases
 
 
-def loss_variant(weight: str = "inverse", divisor: str = "texts", counted: str = "training", kept: str = "labels"):
+def loss_variant(weight: str = "inverse", divisor: str = "texts", counted: str = "training", kept: str = "labels", detached: bool = False):
     "The weighted loss with one thing done otherwise."
 
     def weighted_loss(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def loss_variant(weight: str = "inverse", divisor: str = "texts", counted: str =
                    "rest": 1 - share, "one": torch.ones_like(share)}[weight]
         losses = F.cross_entropy(logits, labels, reduction="none")
         picked = weights[labels] if kept == "labels" else weights[logits.argmax(-1)]
-        total = (picked * losses).sum()
+        total = (picked * (losses.detach() if detached else losses)).sum()
         return total / {"texts": len(labels), "weights": picked.detach().sum(), "one": 1}[divisor]
 
     return weighted_loss
@@ -225,6 +225,8 @@ CHECKS = (
                   "One minus the share is nearly 1 for every label but the most frequent one, so a rare label hardly counts more than a middling one."),
             Wrong(loss_variant(weight="root"),
                   "The root of the right weights: a compromise that some use. Asked for are weights with which all labels count alike in total."),
+            Wrong(loss_variant(detached=True),
+                  "The value is right and has no gradient, so nothing would be learned from it: no detach, .item() or no_grad between the logits and the loss."),
         ),
     ),
     Check(

@@ -25,12 +25,14 @@ def gradients(answer: Callable, upstream: Tensor, **inputs: Any) -> dict[str, An
     wanted = {name: tensor.requires_grad_() for name, tensor in inputs.items()
               if isinstance(tensor, Tensor) and tensor.is_floating_point()}
     output = answer(**inputs)
-    first = output[0] if isinstance(output, tuple | list) else output
-    if isinstance(first, Tensor) and not first.requires_grad:  # detached
-        found = [torch.zeros_like(tensor) for tensor in wanted.values()]
-    else:
-        found = torch.autograd.grad(first, wanted.values(), upstream, allow_unused=True, materialize_grads=True)
-    return {"output": output, **dict(zip((f"gradient of {name}" for name in wanted), found, strict=True))}
+    return {"output": output} | gradients_of(output[0] if isinstance(output, tuple | list) and output else output, upstream, wanted)
+
+
+def gradients_of(output: Any, upstream: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    "What the gradient `upstream` of an output tells each tensor: zeros where that is detached, or no tensor of its shape, which shows in the output."
+    if isinstance(output, Tensor) and output.requires_grad and output.shape == upstream.shape:
+        output.backward(upstream)
+    return {f"gradient of {name}": torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for name, tensor in wanted.items()}
 
 
 def module(answer: Callable, settings: dict, state: dict[str, Tensor], upstream: Tensor | None = None, **inputs: Any) -> dict[str, Any]:
@@ -43,5 +45,4 @@ def module(answer: Callable, settings: dict, state: dict[str, Tensor], upstream:
     output = built(**inputs)
     if upstream is None:
         return {"output": output}
-    output.backward(upstream)
-    return {"output": output, **{f"gradient of {name}": weight.grad for name, weight in built.named_parameters()}}
+    return {"output": output} | gradients_of(output, upstream, dict(built.named_parameters()))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microbert_course.practice.uses import gradients
+from microbert_course.practice.uses import gradients, gradients_of
 
 
 def attention(answer: Callable, value: Tensor, dropout: float | None = None, upstream: Tensor | None = None, **inputs: Any) -> Any:
@@ -45,8 +45,7 @@ def multi_head(answer: Callable, settings: dict, state: dict[str, Tensor], hidde
     found = {"query, key and value": list(built.split_heads(hidden_states)), "output": output.masked_fill(~is_real[..., None], 0.0),
              "finite everywhere": bool(output.isfinite().all())}
     if upstream is not None:
-        output.backward(upstream * is_real[..., None])
-        found |= {f"gradient of {name}": weight.grad for name, weight in built.named_parameters()}
+        found |= gradients_of(output, upstream * is_real[..., None], dict(built.named_parameters()))
     if settings.get("dropout"):
         output = built.train()(hidden_states, attention_mask)
         found |= {"mean in training": round(output.mean().item(), 1),

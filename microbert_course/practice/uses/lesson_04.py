@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from microbert_course.practice.uses import gradients_of
+
 
 def feed_forward(answer: Callable, hidden_size: int, intermediate_size: int, state: dict[str, Tensor], hidden_states: Tensor,
                  upstream: Tensor) -> dict[str, Any]:
@@ -20,8 +22,7 @@ def feed_forward(answer: Callable, hidden_size: int, intermediate_size: int, sta
 def output_and_gradients(built: nn.Module, hidden_states: Tensor, upstream: Tensor, **context: Any) -> dict[str, Any]:
     wanted = {"hidden_states": hidden_states.requires_grad_(), **dict(built.named_parameters())}
     output = built(hidden_states, **context)
-    found = torch.autograd.grad(output, wanted.values(), upstream, allow_unused=True)
-    return {"output": output, **dict(zip((f"gradient of {name}" for name in wanted), found, strict=True))}
+    return {"output": output} | gradients_of(output, upstream, wanted)
 
 
 class Gather(nn.Module):

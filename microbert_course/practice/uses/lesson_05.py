@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from microbert_course.models.bert import MicroBert, MicroBertConfig
+from microbert_course.practice.uses import gradients_of
 
 
 def with_encoder(answer: Callable, settings: dict[str, Any], state: dict[str, Tensor], **inputs: Any) -> Any:
@@ -25,6 +26,5 @@ def head(answer: Callable, settings: dict[str, Any], state: dict[str, Tensor], h
     fresh_bias = built.bias.detach().clone()
     built.load_state_dict(state)
     logits = built(hidden_states, word_embeddings.requires_grad_())
-    logits.backward(upstream)
     return {"weights": weights, "fresh bias": fresh_bias, "transform": built.transform(hidden_states), "logits": logits,
-            "gradient of word_embeddings": word_embeddings.grad}
+            **gradients_of(logits, upstream, {"word_embeddings": word_embeddings})}

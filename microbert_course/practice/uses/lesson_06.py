@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM
+from microbert_course.practice.uses import gradients_of
 
 
 def masking(answer: Callable, seed: int, **inputs: Any) -> dict[str, Any]:
@@ -26,8 +27,7 @@ def training_loss(answer: Callable, settings: dict[str, Any], state: dict[str, T
     model = MicroBertForMaskedLM(MicroBertConfig(**settings))
     model.load_state_dict(state)
     loss = answer(model, **inputs)
-    loss.backward()
-    return {"loss": loss, "gradient of the word table": model.bert.embeddings.word.weight.grad}
+    return {"loss": loss} | gradients_of(loss, torch.ones(()), {"the word table": model.bert.embeddings.word.weight})
 
 
 def masks_by_epoch(answer: Callable, row_numbers: Tensor, special_tokens_mask: Tensor, seeds: list[int], epochs: list[int], order: Tensor,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM
+from microbert_course.practice.uses import gradients_of
 from microbert_course.training.speed import DocumentAttention
 
 
@@ -54,6 +55,5 @@ def features(
     for place, block in enumerate(model.bert.blocks):
         block.register_forward_pre_hook(count(place))
     result = answer(model, input_ids, attention_mask, predict_at, position_ids)
-    result.square().sum().backward()
-    return {"the features": result.detach(), "the gradient of the word table": model.bert.embeddings.word.weight.grad,
+    return {"the features": result, **gradients_of(result, 2 * result.detach(), {"the word table": model.bert.embeddings.word.weight}),
             "tokens through each block": seen}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from microbert_course.models.bert import MicroBertConfig
 from microbert_course.posttraining.classification import MicroBertForSequenceClassification
+from microbert_course.practice.uses import gradients_of
 
 
 def trained(answer: Callable, num_layers: int, choices: list[str], is_training: bool) -> list[dict[str, Any]]:
@@ -34,5 +35,4 @@ def _share_learning(part: torch.nn.Module) -> float:
 def loss_and_gradient(answer: Callable, logits: Tensor, **inputs: Any) -> dict[str, Any]:
     "The loss, and what it tells the logits."
     loss = answer(logits=logits.requires_grad_(), **inputs)
-    loss.backward()
-    return {"loss": loss.detach(), "gradient of logits": logits.grad}
+    return {"loss": loss} | gradients_of(loss, torch.ones(()), {"logits": logits})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from microbert_course.models.lora import LoraConfig
+from microbert_course.practice.uses import gradients_of
 
 
 def low_rank(answer: type, in_features: int, out_features: int, settings: dict[str, Any], state: dict[str, Tensor] | None = None,
@@ -35,9 +36,8 @@ def low_rank(answer: type, in_features: int, out_features: int, settings: dict[s
     kept = []  # shapes of what autograd keeps for the way back
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(sorted(tensor.shape)) or tensor, lambda tensor: tensor):
         output = built(inputs)
-    output.backward(upstream)
-    return {"forward builds the large matrix": sorted((in_features, out_features)) in kept, "answer": output, "its type": str(output.dtype), "large matrix": built.change(), "gradient of A": built.A.grad,
-            "gradient of B": built.B.grad, "gradient of the inputs": inputs.grad}
+    return {"forward builds the large matrix": sorted((in_features, out_features)) in kept, "answer": output, "its type": str(output.dtype), "large matrix": built.change(),
+            **gradients_of(output, upstream, {"A": built.A, "B": built.B, "the inputs": inputs})}
 
 
 def merged(answer: Callable, weight: Tensor, parts: list[dict], lora_alpha: float) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microbert_course.practice.uses import gradients
+from microbert_course.practice.uses import gradients, gradients_of
 
 
 def routing(answer: Callable, logits: Tensor, top_k: int, normalize: bool, upstream: Tensor | None = None) -> Any:
@@ -20,6 +20,4 @@ def balance(answer: Callable, logits: Tensor, experts: Tensor, is_real: Tensor) 
     "The loss, and its gradient for the scores: zeros where it carries none."
     logits = logits.requires_grad_()
     loss = answer(logits, experts, is_real)
-    has_gradient = isinstance(loss, Tensor) and loss.requires_grad
-    gradient = torch.autograd.grad(loss, logits, allow_unused=True, materialize_grads=True)[0] if has_gradient else torch.zeros_like(logits)
-    return {"loss": loss, "gradient of logits": gradient}
+    return {"loss": loss} | gradients_of(loss, torch.ones(()), {"logits": logits})

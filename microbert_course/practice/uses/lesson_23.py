@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from microbert_course.practice.uses import gradients_of
+
 
 def loss_with_gradient(answer: Callable, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, completion_mask: Tensor, **settings: Any) -> dict[str, Tensor]:
     "The loss, and the gradient of each token's log-probability."
     logprobs.requires_grad_()
     loss = answer(logprobs, old_logprobs, advantages, completion_mask, **settings)
-    return {"loss": loss.detach(), "gradient of logprobs": torch.autograd.grad(loss, logprobs)[0]}
+    return {"loss": loss} | gradients_of(loss, torch.ones(()), {"logprobs": logprobs})
 
 
 def shares(answer: Callable, success: list[float], group_size: int) -> dict[str, float]:
