@@ -21,9 +21,9 @@ def word(rng: np.random.Generator) -> str:
 
 
 def markup_cases(rng: np.random.Generator) -> list[Case]:
-    "Tags of all spellings, brackets that are none, odd white space; one text of markup alone, and one of nothing."
-    traps = ["{}<br />{}", "{}<BR>{}", "<p class='{}'>{}</p>", "</Div>{}{}", "{}<h1>{}", "{} <3 {}", "{} <3 of 5> {}",
-             "{} < {} >", "{}<<b>>{}", "{}\n\t{}", "{}\xa0{}", "  {}   {} ", "{}&lt;i&gt;{}", "<{}<br>{}", "{} </3 of 5> {}", "{}<_{}>"]
+    "Tags of all spellings, over two lines, in and behind words of all spellings; brackets that are none, odd white space; one text of markup alone, and one of nothing."
+    traps = ["{}<br />{}", "A{}<BR>{}", "<p\nclass='{}'>{}</p>", "</Div>{}{}", "{}<h1>{}", "{} <3 {}", "{} <3 of 5> {}",
+             "{} < {} >", "{}<<b>>{}", "{}\n\t{}", "{}\xa0{}", "  {}   {} ", "{}&lt;i&gt;{}", "<{}<br>{}>", "{} </3 of 5> {}", "{}<_{}>", "<é{}>{}"]
     cases = []
     for rounds in (1, 2, 3):
         parts = [trap.format(word(rng), word(rng)) for _ in range(rounds) for trap in rng.permutation(traps)]
@@ -350,6 +350,13 @@ CHECKS = (
             Wrong(clean_variant(pattern=r"<[^<>]*>"),
                   "Whatever stands between brackets goes, also where it is no tag: a tag has a letter right behind its bracket or its "
                   "slash."),
+            Wrong(clean_variant(pattern=r"</?[^\W\d_][^<>]*>"),
+                  "A bracket before a letter of any alphabet goes: a tag begins with one from a to z or A to Z."),
+            Wrong(clean_variant(pattern=r"</?[A-Za-z][^<>\n]*>"),
+                  "A tag that goes over two lines stays: a line feed is a character like any other, and in a pattern the dot leaves it out."),
+            Wrong(clean_variant(before=str.lower), "The text comes back in lower case: only tags and white space are to change."),
+            Wrong(lambda text: clean_variant()(clean_variant()(text)),
+                  "You look again at what is left, and find tags that stand only there, put together from both sides of another tag: look once."),
             Wrong(clean_variant(pattern=r"<[A-Za-z/][^<>]*>"),
                   "A bracket with a slash goes, whatever stands behind the slash: only a letter there makes it a tag. A broken heart, </3, is "
                   "none."),
