@@ -88,7 +88,7 @@ def leaks_by_rows(group_sizes: Sequence[int], num_validation: int) -> float:
 
 
 def overlap_cases(rng: np.random.Generator) -> list[Case]:
-    "Quotations that overlap, that differ in case, that are in two training texts by halves; texts too short for a run."
+    "Quotations that overlap, that differ in case or by a comma, that are in two training texts by halves; one of their words alone; texts too short for a run."
     cases = []
     for length in (2, 3, 4):
         long, fresh = 2 * length + 1 + int(rng.integers(9)), 7 * length + int(rng.integers(20))  # or the shares would be the same in every draw
@@ -96,9 +96,10 @@ def overlap_cases(rng: np.random.Generator) -> list[Case]:
         quote, split, lone, own = words[:long], words[long:long + length], words[long + length:-fresh], words[-fresh:]
         training = [" ".join([*lone[::-1], *quote[:length + 1]]), " ".join([*quote[1:], split[0]]), " ".join([*split[1:], *lone[:1]]),
                     " ".join([f"un{lone[0]}", *lone[1:length + 1]]),                      # the end of a word is no word,
-                    " ".join([*lone[-length:-1], f"{lone[-1]}ish"])]                      # and its beginning is none
+                    " ".join([*lone[-length:-1], f"{lone[-1]}ish"]),                      # and its beginning is none
+                    " ".join([own[length], f"{own[length + 1]},", *own[length + 2:2 * length + 1]])]  # with a comma it is another one
         training = [training[0].upper(), training[1].title(), *training[2:]]
-        text = " ".join([*own[:length], *quote, *own[length:], *split, *quote[:length], *lone])
+        text = " ".join([*own[:length], *quote, *own[length:-2], quote[1], own[-2], quote[-1], own[-1], *split, *quote[:length], *lone])
         cases.append({"text": text.title(), "training_texts": training, "run_length": length})
     return [*cases, {"text": "too short", "training_texts": ["is it too short"], "run_length": 3},
             {"text": "", "training_texts": ["a b"], "run_length": 2}]
@@ -142,6 +143,14 @@ def overlap_variant(share: str = "words", marked: int | None = None, words_of: C
         return len(covered) / max(1, len(words))
 
     return seen_share
+
+
+def overlap_of_words(text: str, training_texts: Sequence[str], run_length: int) -> float:
+    "Words are looked up in all words of seen runs, wherever they stand."
+    words = words_of(text)
+    seen = set().union(*(runs_of(words_of(other), run_length) for other in training_texts))
+    in_runs = {word for run in runs_of(words, run_length) if run in seen for word in run}
+    return sum(word in in_runs for word in words) / max(1, len(words))
 
 
 def overlap_in_letters(before: str = "", after: str = "") -> Callable:
@@ -425,6 +434,10 @@ CHECKS = (
             Wrong(overlap_variant(others_of=str.split),
                   "The text is compared in lower case and the training texts as they are: a sentence that begins with a capital there "
                   "is missed."),
+            Wrong(overlap_variant(words_of=lambda text: re.findall(r"\w+", text.lower()), others_of=lambda text: re.findall(r"\w+", text.lower())),
+                  "Punctuation is taken off, so that a word with a comma is the same as the word: a word here is what `split()` gives."),
+            Wrong(overlap_of_words,
+                  "A word that lies in a seen run counts as seen wherever it stands: words count by their place."),
             Wrong(overlap_variant(joined=True),
                   "The training texts are read as one long text, so a run may begin in one and end in the next: nobody wrote that run."),
             *(Wrong(overlap_in_letters(*edges),
