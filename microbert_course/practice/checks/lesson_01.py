@@ -241,7 +241,7 @@ def exam_with_dicts(bags, labels, train_rows, validation_rows, num_words) -> lis
 
 
 def split_cases(rng: np.random.Generator) -> list[Case]:
-    "Copies that differ in punctuation, keys that tie rows together, seats that nobody fits into, one document alone, and three mistakes."
+    "Copies that differ in punctuation, keys that tie rows together, seats that nobody fits into, one document alone, all rows held out, and four mistakes."
     once = [f"{word(rng)} film {number}" for number in range(9)]
     copied = [text for text in (f"{word(rng)}, film {number}" for number in range(20, 28)) for text in (text, f"{text.upper()}!<br />")]
     texts = rng.permutation([*once, *copied]).tolist()
@@ -251,8 +251,8 @@ def split_cases(rng: np.random.Generator) -> list[Case]:
     all_large = rng.permutation([7] * 4 + [8] * 3 + [9] * 5 + [4] * 3).tolist()
     orders = [(texts, 8, None), (texts, 13, None), (plots, 6, films), (plots, 13, films),
               ([f"row {row}" for row in range(len(mostly_large))], 5, mostly_large), ([str(key) for key in all_large], 2, all_large),
-              (["Same.", "same"], 1, None), (once, 0, None),
-              (once, len(once) + 1, None), (once, -1, None), (plots, 4, films[1:])]
+              (["Same.", "same"], 1, None), (once, 0, None), (once, len(once), None),
+              (once, len(once) + 1, None), (once, -1, None), (plots, 4, films[1:]), (plots, 4, [])]
     return [{"texts": texts, "num_validation": held, "seed": int(rng.integers(1, 10**6)), "keys": keys} for texts, held, keys in orders]
 
 
@@ -261,6 +261,12 @@ def checked(texts: Sequence[str], num_validation: int, keys: Sequence[Hashable] 
         raise ValueError(f"{len(keys)} keys for {len(texts)} texts")
     if not 0 <= num_validation <= max(1, len(texts)):
         raise ValueError(f"num_validation {num_validation} of {len(texts)} texts")
+
+
+def checked_for_training(texts: Sequence[str], num_validation: int, keys: Sequence[Hashable] | None) -> None:
+    checked(texts, num_validation, keys)
+    if num_validation == len(texts):
+        raise ValueError(f"num_validation {num_validation} leaves nothing to train on")
 
 
 def split_by_asking(texts: Sequence[str], num_validation: int, seed: int = 0, keys: Sequence[Hashable] | None = None):
@@ -520,6 +526,10 @@ CHECKS = (
             Wrong(split_variant(check=lambda *inputs: None),
                   "Impossible orders are filled in silence: a number of rows that is not there, or keys that do not match the texts, "
                   "must raise a ValueError at the door."),
+            Wrong(split_variant(check=checked_for_training),
+                  "Holding out all rows is refused: num_validation may be as large as the number of texts, only not larger."),
+            Wrong(lambda texts, num_validation, seed=0, keys=None: split_variant()(texts, num_validation, seed, keys or None),
+                  "An empty list of keys is taken for none: it is a list with too few keys, and `keys is None` asks what `not keys` does not."),
         ),
     ),
 )
