@@ -45,8 +45,8 @@ def chance_pieces(rng: np.random.Generator, words: Sequence[str], number: int) -
 def spelling_cases(rng: np.random.Generator) -> list[Case]:
     "Words that test one rule each, then words by chance with a vocabulary by chance."
     a, b, c, d, e, strange = letters(rng, 6)
-    vocab = numbered([a, b, f"##{a}", f"##{b}", f"##{c}", a + b, f"##{b}{c}", a + b + c, f"##{c}{d}", f"{e}{a}", e])
-    words = [a + b + c, a + b + c + d, a + b + a + b + c, b + b + c, e + a + c, a + b + strange + c, d + a, strange, a + e, ""]
+    vocab = numbered([a, b, f"##{a}", f"##{b}", f"##{c}", a + b, f"##{b}{c}", a + b + c, f"##{c}{d}", f"{e}{a}", e, f"{a}X"])
+    words = [a + b + c, a + b + c + d, a + b + a + b + c, b + b + c, e + a + c, a + b + strange + c, d + a, strange, a + e, f"{a}X", ""]
     long = [a + b * 99, a + b * 100, a + c * 98 + d, strange * 101]
     cases = [{"words": rng.permutation(words).tolist(), "vocab": vocab}, {"words": long, "vocab": vocab}]
     for size, number in ((3, 12), (5, 30)):
@@ -393,6 +393,8 @@ CHECKS = (
                   "it, as BERT saw it when it was trained."),
             Wrong(spelling_variant(unknown="letter"),
                   "Only the letter that nobody knows becomes [UNK]: in BERT it takes the whole word with it."),
+            Wrong(lambda word, vocab: spelling_variant()(word.lower(), vocab),
+                  "Words are put into lower case first: whether to do so was decided before the vocabulary was learned, and here the word is as it is."),
             Wrong(spelling_variant(longest=10**6),
                   "Words of any length are spelled: beyond 100 letters a word is [UNK], or a page without spaces would cost quadratic "
                   "time and say nothing."),
