@@ -141,7 +141,7 @@ def words_in_torch(num_words: int, share: float) -> torch.Tensor:
 
 
 def join_cases(rng: np.random.Generator) -> list[Case]:
-    "Pieces that begin or end as the pair does, pairs in a row, runs of one letter, signs that mean something in a pattern."
+    "Pieces that begin or end as the pair does, pairs in a row, runs of one letter, signs that mean something in a pattern, one of them the mark's own."
     a, b, c, d, e = letters(rng, 5)
     first = [f"{a} ##{b}", f"{a} ##{b}{c} ##{d}", f"{d}{a} ##{b} ##{c}", f"{c} ##{a} ##{b}", f"{a} ##{b} ##{a} ##{b}", f"{a} ##{c} ##{b}",
              f"{a} ##{b} ##{b} ##{e}", a]
@@ -152,7 +152,7 @@ def join_cases(rng: np.random.Generator) -> list[Case]:
     signs = [f"{a} ##{sign} ##{other}", f"{a} ##{sign} ##{b}", f"{b} ##{sign} ##{other} ##{sign} ##{other}", f"{c} ##{c} ##{d}"]
     return [{"spellings": rng.permutation(spellings).tolist(), "left": left, "right": right}
             for spellings, left, right in ((first, a, f"##{b}"), (inner, f"##{b}", f"##{c}"), (runs, f"##{a}", f"##{a}"),
-                                           (signs, f"##{sign}", f"##{other}"), (first[:1], a, f"##{b}"))]
+                                           (signs, f"##{sign}", f"##{other}"), ([f"{c} ###"], c, "###"), (first[:1], a, f"##{b}"))]
 
 
 def join_in_list(spellings: Sequence[str], left: str, right: str) -> list[str]:
@@ -459,6 +459,8 @@ CHECKS = (
             Wrong(join_variant(glue=str),
                   "The ## stays in the middle of the joined piece: it marks where a piece continues a word, and inside a piece there is "
                   "no such place."),
+            Wrong(join_variant(glue=lambda piece: piece.lstrip("#")),
+                  "All signs # at the beginning of the right piece go, also one that the text has: exactly two of them are the mark."),
             Wrong(join_variant(escape=str),
                   "The pieces are read as a pattern, in which signs such as + and . mean something else: a piece means its own letters."),
             Wrong(join_twice,
