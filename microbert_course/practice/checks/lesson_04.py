@@ -77,13 +77,14 @@ class TokenByToken(nn.Module):
 
 
 def branch_cases(rng: np.random.Generator) -> list[Case]:
-    "With a mask for the sublayer and without, one token, and ones to be dropped."
+    "With a mask for the sublayer, with something else for it, without; one token; and ones to be dropped."
     cases: list[Case] = []
     for batch, seq, hidden_size, dtype in ((2, 5, 4, torch.float32), (3, 4, 6, torch.float64), (2, 1, 5, torch.float64)):
         draw = partial(tensor, rng, dtype=dtype)
         cases.append({"hidden_states": draw(batch, seq, hidden_size), "weight": draw(hidden_size, hidden_size),
                       "norm_weight": draw(hidden_size), "norm_bias": draw(hidden_size), "upstream": draw(batch, seq, hidden_size)})
     cases[1]["attention_mask"] = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1], [1, 0, 0, 0]])[torch.from_numpy(rng.permutation(3))]
+    cases[2]["strength"] = float(rng.uniform(2, 3))
     return [*cases, {"dropout": float(rng.choice([0.2, 0.3, 0.4])), "ones": torch.ones(3, 20, 200)}]
 
 
@@ -123,6 +124,13 @@ def branch_variant(forward: Callable[[nn.Module, Tensor, dict], Tensor], own_nor
             return forward(self, hidden_states, context)
 
     return Variant
+
+
+class MaskedBranch(SummedBranch):
+    "Knows attention's mask, and no other sublayer's needs."
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return super().forward(hidden_states, **({} if attention_mask is None else {"attention_mask": attention_mask}))
 
 
 def in_place(branch: nn.Module, hidden_states: Tensor, context: dict) -> Tensor:
@@ -381,6 +389,9 @@ CHECKS = (
             Wrong(branch_variant(lambda branch, x, context: branch.norm(x + branch.dropout(branch.sublayer(x)))),
                   "The keyword arguments end at your branch: an attention sublayer would never see its attention_mask, and look at "
                   "padding without a word."),
+            Wrong(MaskedBranch,
+                  "Your branch knows attention_mask and nothing else. What the sublayer needs is the caller's business: hand on all keyword arguments, "
+                  "whatever their names."),
             Wrong(branch_variant(in_place),
                   "The sum is made in place, in a tensor that belongs to the caller: autograd, or whoever reads it next, still needs it"
                   " as it was."),

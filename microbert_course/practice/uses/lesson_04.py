@@ -32,11 +32,11 @@ class Gather(nn.Module):
         super().__init__()
         self.map = nn.Parameter(weight.clone())
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, strength: float = 1.0) -> Tensor:
         is_real = torch.ones(hidden_states.shape[:2]) if attention_mask is None else attention_mask
         is_real = is_real[..., None].to(hidden_states.dtype)
         mean = (hidden_states * is_real).sum(dim=1, keepdim=True) / is_real.sum(dim=1, keepdim=True)
-        return (mean + hidden_states.tanh()) @ self.map
+        return strength * (mean + hidden_states.tanh()) @ self.map
 
 
 class Plus(nn.Module):
@@ -51,12 +51,11 @@ class Plus(nn.Module):
 
 
 def branch(answer: Callable, hidden_states: Tensor, weight: Tensor, norm_weight: Tensor, norm_bias: Tensor, upstream: Tensor,
-           attention_mask: Tensor | None = None) -> dict[str, Any]:
-    "Output and all gradients of a branch around a sublayer, with the norm that it is handed."
+           **context: Any) -> dict[str, Any]:
+    "Output and all gradients of a branch around a sublayer, with the norm that it is handed; what the sublayer needs besides goes through it."
     norm = nn.LayerNorm(len(norm_weight)).to(hidden_states.dtype)
     norm.load_state_dict({"weight": norm_weight, "bias": norm_bias})
-    built, context = answer(Gather(weight), norm), {} if attention_mask is None else {"attention_mask": attention_mask}
-    return output_and_gradients(built, hidden_states, upstream, **context)
+    return output_and_gradients(answer(Gather(weight), norm), hidden_states, upstream, **context)
 
 
 def dropping_branch(answer: Callable, dropout: float, ones: Tensor, **_: Any) -> dict[str, Any]:
