@@ -120,12 +120,12 @@ def is_refused(input_ids: Tensor, special_tokens_mask: Tensor, mask_token_id: in
 
 def refused_cases(rng: np.random.Generator, good: Case) -> list[Case]:
     "A small batch with one thing wrong at a time."
-    ids = good["input_ids"]
-    outside = torch.full_like(ids, good["vocab_size"]) if rng.random() < 0.5 else torch.full_like(ids, -1)
+    ids, below = good["input_ids"], -int(rng.integers(1, 4))
     return [good | wrong for wrong in (
-        {"mlm_probability": float(rng.choice([0.0, 1.0, 1.5, -0.15]))}, {"input_ids": outside}, {"input_ids": ids.int()},
+        *({"mlm_probability": p} for p in (0.0, 1.0, 1.5, -0.15)), {"input_ids": ids.int()},
         {"special_tokens_mask": good["special_tokens_mask"].long()}, {"special_tokens_mask": good["special_tokens_mask"][:1]},
-        {"mask_token_id": good["vocab_size"]}, {"num_special_tokens": good["vocab_size"]})]
+        *({name: outside} for name in ("mask_token_id", "num_special_tokens") for outside in (good["vocab_size"], below)),
+        *({"input_ids": torch.full_like(ids, outside)} for outside in (good["vocab_size"], below)))]
 
 
 def batch_case(rng: np.random.Generator, batch: int, seq: int, vocab: int, num_special: int, mask_token_id: int, p: float) -> Case:
@@ -356,12 +356,13 @@ def spread(tally: Tally, case: Case, dim: int) -> float:
     return uneven(tally.is_chosen.sum(dim), possible, case["mlm_probability"]) if possible.sum() > 1000 else 0.0
 
 
-def mask_tokens_variant(choose: str = "a coin each", fault: str = "", checked: bool = True):
+def mask_tokens_variant(choose: str = "a coin each", fault: str = "", checked: str = "on both sides"):
     "Masking with one thing done otherwise."
 
     def mask_tokens(generator: torch.Generator | None = None, **case: Any) -> tuple[Tensor, Tensor]:
         input_ids, special_tokens_mask = case["input_ids"], case["special_tokens_mask"]
-        if checked and is_refused(**case):
+        looked_at = case | {name: abs(case[name]) for name in ("mask_token_id", "num_special_tokens") if checked == "from above"}
+        if checked != "nowhere" and is_refused(**looked_at):
             raise ValueError("not a batch to mask")
         batch, seq = input_ids.shape
         generator = None if fault == "no generator" else generator
@@ -432,9 +433,9 @@ MASK_TOKENS = Check(
         Wrong(mask_tokens_variant("a count a row"),
               "Every row loses the same share of its tokens. Asked for is a coin for each token; the fixed number a row is another "
               "function of the lesson.", at_good_inputs(lambda tally, output, case: spread(tally, case, 1) < -ERRORS)),
-        Wrong(mask_tokens_variant(checked=False),
-              "An input that makes no sense is taken without a word: look again at the list of what must raise ValueError, and check "
-              "before you draw.", lets_through),
+        *(Wrong(mask_tokens_variant(checked=checked),
+                "An input that makes no sense is taken without a word: look again at the list of what must raise ValueError, and check "
+                "before you draw.", lets_through) for checked in ("nowhere", "from above")),
     ),
 )
 
