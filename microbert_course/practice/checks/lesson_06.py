@@ -345,15 +345,15 @@ def mask_tokens_fault(output: dict[str, Any], case: Case) -> str | None:
     tally = Tally.of(output, case)
     if far(int(tally.is_chosen.sum()), int((~tally.is_special).sum()), case["mlm_probability"]):
         return "the share of ordinary tokens that are chosen is not mlm_probability"
-    if not all(-ERRORS < spread(tally, case, dim) < ERRORS + 2 for dim in (0, 1)):  # chi-square has its long tail on the right
+    if not all(-ERRORS < spread(tally, dim) < ERRORS + 2 for dim in (0, 1)):  # chi-square has its long tail on the right
         return "the choices are not independent: each ordinary token should be chosen by a coin of its own"
     return None
 
 
-def spread(tally: Tally, case: Case, dim: int) -> float:
+def spread(tally: Tally, dim: int) -> float:
     "How unevenly the chosen lie over columns (0) or rows (1); 0.0 for batches too small to say."
-    possible = (~tally.is_special).sum(dim)
-    return uneven(tally.is_chosen.sum(dim), possible, case["mlm_probability"]) if possible.sum() > 1000 else 0.0
+    possible, share = (~tally.is_special).sum(dim), (tally.is_chosen.sum() / (~tally.is_special).sum()).item()
+    return uneven(tally.is_chosen.sum(dim), possible, share) if possible.sum() > 1000 else 0.0
 
 
 def mask_tokens_variant(choose: str = "a coin each", fault: str = "", checked: str = "on both sides"):
@@ -426,13 +426,13 @@ MASK_TOKENS = Check(
               "as well.", CHOSEN_BY_ID),
         Wrong(mask_tokens_variant("a coin a column"),
               "All rows of the batch share one row of coins, so the same places are hidden in each: draw for (batch, seq).",
-              at_good_inputs(lambda tally, output, case: spread(tally, case, 0) > 20)),
+              at_good_inputs(lambda tally, output, case: spread(tally, 0) > 20)),
         Wrong(mask_tokens_variant("a coin a row"),
               "There is one coin for a whole row, so a row is asked for everything or for nothing: draw for (batch, seq).",
-              at_good_inputs(lambda tally, output, case: spread(tally, case, 1) > 20)),
+              at_good_inputs(lambda tally, output, case: spread(tally, 1) > 20)),
         Wrong(mask_tokens_variant("a count a row"),
               "Every row loses the same share of its tokens. Asked for is a coin for each token; the fixed number a row is another "
-              "function of the lesson.", at_good_inputs(lambda tally, output, case: spread(tally, case, 1) < -ERRORS)),
+              "function of the lesson.", at_good_inputs(lambda tally, output, case: spread(tally, 1) < -ERRORS)),
         *(Wrong(mask_tokens_variant(checked=checked),
                 "An input that makes no sense is taken without a word: look again at the list of what must raise ValueError, and check "
                 "before you draw.", lets_through) for checked in ("nowhere", "from above")),
