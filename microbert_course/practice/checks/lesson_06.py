@@ -347,6 +347,8 @@ def mask_tokens_fault(output: dict[str, Any], case: Case) -> str | None:
         return "the share of ordinary tokens that are chosen is not mlm_probability"
     if not all(-ERRORS < spread(tally, dim) < ERRORS + 2 for dim in (0, 1)):  # chi-square has its long tail on the right
         return "the choices are not independent: each ordinary token should be chosen by a coin of its own"
+    if tally.is_chosen.sum() > 1000 and output["always as many"]:  # five draws that agree by chance: 2 in 10⁹
+        return "the choices are not independent: a coin for each token does not choose as many every time"
     return None
 
 
@@ -369,6 +371,8 @@ def mask_tokens_variant(choose: str = "a coin each", fault: str = "", checked: s
         luck = torch.rand({"a coin a column": (1, seq), "a coin a row": (batch, 1)}.get(choose, (batch, seq)), generator=generator)
         if choose == "a count a row":
             luck = luck.masked_fill(special_tokens_mask, 2.0).argsort(1).argsort(1) / (~special_tokens_mask).sum(1, keepdim=True)
+        if choose == "a count a batch":
+            luck = luck.masked_fill(special_tokens_mask, 2.0).flatten().argsort().argsort().view_as(luck) / (~special_tokens_mask).sum()
         forbidden = {"anything": torch.zeros(batch, seq, dtype=torch.bool), "by id": input_ids < case["num_special_tokens"]}
         is_chosen = (luck < case["mlm_probability"]) & ~forbidden.get(choose, special_tokens_mask)
         return corrupted(input_ids, is_chosen, case, generator, fault)
@@ -433,6 +437,9 @@ MASK_TOKENS = Check(
         Wrong(mask_tokens_variant("a count a row"),
               "Every row loses the same share of its tokens. Asked for is a coin for each token; the fixed number a row is another "
               "function of the lesson.", at_good_inputs(lambda tally, output, case: spread(tally, 1) < -ERRORS)),
+        Wrong(mask_tokens_variant("a count a batch"),
+              "Every batch loses the same number of tokens. Asked for is a coin for each token, and coins do not fall alike as often every time.",
+              at_good_inputs(lambda tally, output, case: tally.is_chosen.sum() > 1000 and output["always as many"])),
         *(Wrong(mask_tokens_variant(checked=checked),
                 "An input that makes no sense is taken without a word: look again at the list of what must raise ValueError, and check "
                 "before you draw.", lets_through) for checked in ("nowhere", "from above")),

@@ -11,15 +11,15 @@ from microbert_course.practice.uses import gradients_of
 
 
 def masking(answer: Callable, seed: int, **inputs: Any) -> dict[str, Any]:
-    "A masked batch, whether the same generator gives it once more, and whether a generator that has moved on gives another."
-    copies = [{name: value.clone() if isinstance(value, Tensor) else value for name, value in inputs.items()} for _ in range(3)]
+    "A masked batch, whether the same generator gives it once more, whether one that has moved on gives another, and whether all draws ask for as many tokens."
+    copies = [{name: value.clone() if isinstance(value, Tensor) else value for name, value in inputs.items()} for _ in range(5)]
     generator = torch.Generator().manual_seed(seed)
     corrupted, labels = answer(**inputs, generator=generator)
     later = answer(**copies[0], generator=generator)[1]
     again = answer(**copies[1], generator=torch.Generator().manual_seed(seed))
-    answer(**copies[2])  # without a generator
+    unseeded = [answer(**copy)[1] for copy in copies[2:]]  # without a generator
     return {"corrupted": corrupted, "labels": labels, "repeats": torch.equal(again[0], corrupted) and torch.equal(again[1], labels),
-            "moves on": not torch.equal(later, labels)}
+            "moves on": not torch.equal(later, labels), "always as many": len({int((found != -100).sum()) for found in (labels, later, *unseeded)}) == 1}
 
 
 def training_loss(answer: Callable, settings: dict[str, Any], state: dict[str, Tensor], **inputs: Any) -> dict[str, Any]:
