@@ -1,9 +1,11 @@
 """Checks of the exercises on masking."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -548,11 +550,11 @@ MLM_LOSS = Check(
 # masks_of_epoch
 
 def epoch_cases(rng: np.random.Generator) -> list[Case]:
-    "Rows, epochs and seeds that are neighbours or 0, and rows that lie a round number apart."
+    "Rows, epochs and seeds that are neighbours or 0, and rows that lie a round number apart, in the decimal or the binary system."
     cases = []
     first, seed, epoch = int(rng.integers(20, 900)), int(rng.integers(10, 1000)), int(rng.integers(1, 40))
     for seq, p, seeds, epochs in ((150, 0.15, [seed, seed + 1], [epoch - 1, epoch, epoch + 7]), (90, 0.4, [0, 1_000], [0, 1, 2])):
-        row_numbers = torch.tensor([0, 1, 2, 12, *(first + step for step in (0, 1, 7, 10, 100, 1_000, 10_000, 100_000))])
+        row_numbers = torch.tensor([0, 1, 2, 12, 256, 1_024, 65_536, *(first + step for step in (0, 1, 7, 10, 100, 1_000, 10_000, 100_000))])
         is_special = torch.from_numpy(rng.random((len(row_numbers), seq)) < 0.2)
         cases.append({"row_numbers": row_numbers, "special_tokens_mask": is_special, "seeds": seeds, "epochs": epochs,
                       "order": torch.from_numpy(rng.permutation(len(row_numbers)))[:5], "mlm_probability": p})
@@ -582,7 +584,15 @@ def epoch_fault(output: dict[str, Any], case: Case) -> str | None:
         return "torch's global generator is not as it was before the call"
     if far(int(masks.sum()), int((~is_special).sum()) * masks.size(0) * masks.size(1), case["mlm_probability"]):
         return "the share of ordinary tokens that are chosen is not mlm_probability"
+    if even_rows(output, case):
+        return "the choices are not independent: each ordinary token should be chosen by a coin of its own"
     return None
+
+
+def even_rows(output: dict[str, Any], case: Case) -> bool:
+    "Whether all masks choose the same share of their row's tokens, more evenly than coins do."
+    ordinary = (~case["special_tokens_mask"]).sum(1).expand(output["masks"].shape[:-1])
+    return uneven(output["masks"].sum(-1), ordinary, case["mlm_probability"]) < -5
 
 
 def same_for(index: int) -> Callable[[dict[str, Any], Case], bool]:
@@ -604,6 +614,16 @@ def epoch_variant(seed_of: Callable = lambda seed, epoch, row: (seed, epoch, row
         return masks & ~special_tokens_mask if forbids else masks
 
     return masks_of_epoch
+
+
+def masks_by_count(row_numbers: Tensor, special_tokens_mask: Tensor, seed: int, epoch: int, mlm_probability: float) -> Tensor:
+    "The same share of every row's ordinary tokens."
+    masks = torch.zeros_like(special_tokens_mask)
+    for place, row in enumerate(row_numbers.tolist()):
+        ordinary = (~special_tokens_mask[place]).nonzero()[:, 0].numpy()
+        chosen = np.random.default_rng((seed, epoch, row)).permutation(ordinary)[:round(mlm_probability * len(ordinary))]
+        masks[place, torch.from_numpy(chosen)] = True
+    return masks
 
 
 def masks_by_batch(shared: bool):
@@ -679,6 +699,12 @@ MASKS_OF_EPOCH = Check(
         Wrong(epoch_variant(lambda seed, epoch, row: 1_000_000 * seed + 1_000 * epoch + row),
               "Your seeds collide: some row of one epoch and another row of the next make the same number. Mind how large each of the "
               "three can be.", lambda output, case: collides(output, case, 2)),
+        Wrong(epoch_variant(lambda seed, epoch, row: seed << 16 ^ epoch << 8 ^ row),
+              "Your seeds collide: some row of one epoch and another row of the next make the same number. Mind how large each of the "
+              "three can be.", lambda output, case: collides(output, case, 2)),
+        Wrong(masks_by_count,
+              "Every row loses the same share of its tokens. Asked for is a coin for each token, and coins do not fall alike as often in every row.",
+              even_rows),
     ),
 )
 
@@ -691,10 +717,9 @@ def collides(output: dict[str, Any], case: Case, kind: int) -> bool:
 
 
 def products_collide(output: dict[str, Any], case: Case) -> bool:
-    "Whether masks are alike only where the three numbers have the same product."
-    numbers = case["seeds"], case["epochs"], case["row_numbers"].tolist()
-    products = [[math.prod(values[i] for values, i in zip(numbers, name, strict=True)) for name in pair] for pair in alike(output, case)]
-    return bool(products) and all(one == other for one, other in products)
+    "Whether as many pairs of masks are alike as have the same product of the three numbers."
+    products = Counter(map(math.prod, product(case["seeds"], case["epochs"], case["row_numbers"].tolist())))
+    return len(alike(output, case)) == sum(math.comb(number, 2) for number in products.values())
 
 
 # mask_whole_words
