@@ -725,15 +725,20 @@ def products_collide(output: dict[str, Any], case: Case) -> bool:
 # mask_whole_words
 
 def words_case(rng: np.random.Generator, batch: int, seq: int, vocab: int, p: float) -> Case:
-    "Rows of words of one to several pieces; the upper half of the vocabulary continues words."
+    """Rows of words of one to several pieces; the upper half of the vocabulary continues words.
+
+    Behind [CLS] a word begins in some rows and goes on in others; others have no [CLS] and begin in the middle of a word."""
     case = batch_case(rng, batch, seq, vocab, 5, 4, p)
     ids, half = case["input_ids"], vocab // 2
-    ids[:, 1] = torch.from_numpy(rng.integers(5, half, size=batch))      # a word begins behind [CLS]
+    ids[::3, 1] = torch.from_numpy(rng.integers(5, half, size=len(ids[::3])))
+    ids[1::3, 1] = torch.from_numpy(rng.integers(half, vocab, size=len(ids[1::3])))
+    ids[2::3, 0] = torch.from_numpy(rng.integers(half, vocab, size=len(ids[2::3])))
+    case["special_tokens_mask"][2::3, 0] = False
     order = torch.from_numpy(rng.permutation(vocab - 6)) + 5              # which ids continue is no matter of their size
     names = torch.cat([torch.arange(5), order, torch.tensor([vocab - 1])])
     is_continuation = torch.zeros(vocab, dtype=torch.bool)
     is_continuation[names[half:]] = True
-    return case | {"input_ids": names[ids], "special_tokens_mask": ids < 5, "is_continuation": is_continuation}
+    return case | {"input_ids": names[ids], "is_continuation": is_continuation}
 
 
 def words_cases(rng: np.random.Generator) -> list[Case]:
@@ -766,11 +771,25 @@ def words_fault(output: dict[str, Any], case: Case) -> str | None:
     shares = by_word(Tally.of(output, case).is_chosen, case)
     if ((shares > 0) & (shares < 1)).any():
         return "some word is half hidden: all pieces of a word are chosen, or none"
+    if rows_agree(Tally.of(output, case), output, case):
+        return "the choices are not independent: each word should be chosen by a coin of its own"
     if far(int((shares == 1).sum()), len(shares), case["mlm_probability"]):
         return "the share of words that are chosen is not mlm_probability"
     if one_fate_a_word(Tally.of(output, case), output, case):
         return "the pieces of a word all have the same fate: each should be corrupted on its own"
     return None
+
+
+def rows_agree(tally: Tally, output: dict[str, Any], case: Case) -> bool:
+    "Whether the first words of all rows are chosen or not chosen alike, the second ones, and so on."
+    numbers = word_numbers(case)
+    begins = ~tally.is_special & numbers.diff(dim=1, prepend=numbers[:, :1] - 1).bool()              # (batch, seq)
+    places = (numbers - numbers[:, :1])[begins]
+    if len(places) <= 1000:
+        return False
+    counts = torch.bincount(places)
+    chosen = torch.bincount(places[tally.is_chosen[begins]], minlength=len(counts))
+    return uneven(chosen, counts, (chosen.sum() / counts.sum()).item()) > 20
 
 
 def one_fate_a_word(tally: Tally, output: dict[str, Any], case: Case) -> bool:
@@ -793,6 +812,8 @@ def words_variant(coin: str = "first piece", fault: str = "", checked: bool = Tr
         is_chosen = luck < p                                  # each piece by a coin of its own
         if coin == "first piece":
             is_chosen = luck.flatten()[:num_words][numbers] < p
+        elif coin == "same in all rows":
+            is_chosen = luck[0, numbers - numbers[:, :1]] < p
         elif coin == "any piece":
             is_chosen = torch.bincount(numbers[is_chosen], minlength=num_words)[numbers] > 0
         elif coin == "only first":
@@ -821,7 +842,7 @@ def whole_words_one_by_one(generator: torch.Generator | None = None, **case: Any
     for row, ids in enumerate(case["input_ids"].tolist()):
         is_chosen = False
         for place, token_id in enumerate(ids):
-            if not continues[row][place]:
+            if place == 0 or not continues[row][place]:
                 is_chosen = dice.random() < case["mlm_probability"]
             if is_chosen and not special[row][place]:
                 labels[row][place], fate = token_id, dice.integers(10)
@@ -887,6 +908,9 @@ MASK_WHOLE_WORDS = Check(
         Wrong(words_variant("each piece"),
               "Each piece has a coin of its own: words are half hidden, and whoever can spell needs no sentence to fill them in.",
               at_good_inputs(lambda tally, output, case: halves(tally, case))),
+        Wrong(words_variant("same in all rows"),
+              "All rows of the batch share their coins: the third word of one row is chosen where the third word of another is. Draw for every word of the "
+              "batch.", at_good_inputs(rows_agree)),
         Wrong(words_variant("any piece"),
               "A word is chosen as soon as one of its pieces is, so long words are chosen far more often than mlm_probability says: "
               "one coin a word.", at_good_inputs(too_many)),
