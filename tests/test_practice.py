@@ -82,6 +82,15 @@ def test_differences_are_named_without_values():
     assert difference(torch.tensor([1.0, torch.inf]), torch.tensor([1.0, 3e38])) and difference(torch.tensor([1, 2]), torch.tensor([1, 3]))
 
 
+def test_an_array_is_a_list_of_its_rows():
+    pair = (np.ones(3), np.zeros(3))
+    assert difference(pair, np.stack(pair)) is None and difference([[1, 2], [3, 4]], torch.tensor([[1, 2], [3, 4]])) is None
+    assert difference(pair, np.stack(pair)[::-1]) == "part 1 of the result has other values than expected"
+    assert difference(pair, np.ones(3)) == "the result has another number of parts than expected"
+    assert difference(pair, np.ones((2, 3), np.float32)) == "part 1 of the result is a NumPy array of float32, expected a NumPy array of float64"
+    assert difference(np.ones((2, 3)), list(np.ones((2, 3)))) == "the result should be a NumPy array and is a list"
+
+
 def test_a_number_that_stands_for_infinity_hides_no_other():
     expected = torch.tensor([torch.finfo(torch.float32).min, 1.0])
     assert difference(expected, expected.clone()) is None and difference(expected, torch.tensor([expected[0], 2.0]))

@@ -175,12 +175,12 @@ def difference(expected: Any, got: Any, tolerance: float | None = None, place: s
         found = (difference(expected[key], got[key], tolerance, str(key)) for key in expected)
         return next(filter(None, found), None)
     if isinstance(expected, list | tuple):
-        is_row = isinstance(got, torch.Tensor | np.ndarray) and got.ndim == 1  # a row of numbers is a list of them
-        if not is_row and not isinstance(got, list | tuple):
+        if isinstance(got, torch.Tensor | np.ndarray) and got.ndim:  # an array is a list of its numbers, or of its rows
+            got = got.tolist() if got.ndim == 1 else list(got)
+        if not isinstance(got, list | tuple):
             return f"{place} should have parts and has none"
         if len(expected) != len(got):
             return f"{place} has another number of parts than expected"
-        got = got.tolist() if is_row else got
         found = (difference(*pair, tolerance, f"part {number} of {place}")
                  for number, pair in enumerate(zip(expected, got, strict=True), start=1))
         return next(filter(None, found), None)
