@@ -304,6 +304,8 @@ def score_variant(mode: str = "eval", after: str = "train", weights: str = "ques
         for batch in batches[rank::world_size] if reads == "its own" else batches:
             total = batch.num_predicted if counted == "asked" else int(batch.attention_mask.sum())
             loss, num_correct = (value.item() for value in objective(*batch.tensors("cpu")))
+            if world_size > 1 and added == "in each batch":
+                loss, num_correct, total = accelerator.reduce(torch.tensor([loss, num_correct, total])).tolist()
             if weights == "questions":
                 rows.append((loss, num_correct, total))
             elif total:
@@ -514,6 +516,9 @@ CHECKS = (
             Wrong(score_variant(added="scores"),
                   "You divide first and add up then: the mean of the processes' scores, in which a process with few questions counts "
                   "as much as one with many."),
+            Wrong(score_variant(added="in each batch"),
+                  "You reduce in each batch, and one process may have a batch more than another: it waits for ever for a call that nobody else makes. Add "
+                  "up your own batches first, and reduce once."),
             Wrong(score_variant(reads="all"),
                   "The scores are right, and every process reads all batches: eight processes do the same work eight times. Each reads its own share, "
                   "and the totals are added up."),
