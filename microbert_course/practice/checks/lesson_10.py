@@ -63,10 +63,11 @@ def scaler_variant(skips: bool = True, sees: str = "both", looks_at: str = "all"
 
         @torch.no_grad()
         def unscale_(self, optimizer):
-            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            groups = optimizer.param_groups[:1 if looks_at == "first group" else None]
+            gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
             test = {"both": torch.isfinite, "inf": lambda x: ~x.isinf(), "nan": lambda x: ~x.isnan()}[sees]
             good = [bool(test(gradient).all()) for gradient in gradients]
-            self.seen = {"all": all(good), "first": good[0], "last": good[-1]}[looks_at]
+            self.seen = {"first": good[0], "last": good[-1]}.get(looks_at, all(good))
             for gradient in gradients:
                 gradient.mul_(self.loss_scale if unscales == "wrong way" else 1 / self.loss_scale)
             return self.seen
@@ -285,6 +286,8 @@ CHECKS = (
                   "You judge the update by its first gradient. One bad number anywhere spoils it."),
             Wrong(scaler_variant(looks_at="last"),
                   "Only the last gradient decides: each one overwrites what was found in those before it."),
+            Wrong(scaler_variant(looks_at="first group"),
+                  "Only the first group of the optimizer is looked at and unscaled: most have two, matrices that decay and vectors that do not."),
             Wrong(scaler_variant(unscales="twice"),
                   "Gradients that somebody has unscaled already are unscaled again by step, and become next to nothing."),
             Wrong(scaler_variant(unscales="wrong way"),

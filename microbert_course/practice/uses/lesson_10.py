@@ -17,9 +17,9 @@ def scaler_walk(
     unscale_first: list[bool],  # one an update: whether somebody wants to see the gradients before the step
     reload_before: int | None = None,  # the update before which a new scaler takes over the old one's saved state
 ) -> list[dict[str, Any]]:  # one an update
-    "What a scaler makes of these gradients, with plain gradient descent of rate 1."
+    "What a scaler makes of these gradients, with plain gradient descent of rate 1; every weight is a group of its own."
     parameters = [nn.Parameter(weight.clone()) for weight in weights]
-    optimizer, scaler, record = torch.optim.SGD(parameters, lr=1.0), answer(**settings), []
+    optimizer, scaler, record = torch.optim.SGD([{"params": [p]} for p in parameters], lr=1.0), answer(**settings), []
     for number, (update, first) in enumerate(zip(gradients, unscale_first, strict=True)):
         if number == reload_before:
             saved, scaler = copy.deepcopy(scaler.state_dict()), answer()
