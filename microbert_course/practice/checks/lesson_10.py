@@ -218,7 +218,8 @@ def length_norm(hidden_states, scale, eps=1e-8):
 # 10.3: a weight in two halves
 
 def halves_cases(rng: np.random.Generator) -> list[Case]:
-    "Weights from 1 to 4 of either sign, updates a tenth of what bf16 would notice: few, many, and in both directions. All sums are exact in float32."
+    """Weights from 1 to 4 of either sign, updates a tenth of what bf16 would notice: few, many, and in both directions; then
+    weights of 0, which notice all of an update. All sums are exact in float32."""
     cases = []
     for size, num_updates, both_ways in ((2, 3, False), (3, 40, False), (5, 60, True)):
         weight = (torch.from_numpy(rng.uniform(1, 4, size) * rng.choice([-1, 1], size))).bfloat16()
@@ -226,14 +227,15 @@ def halves_cases(rng: np.random.Generator) -> list[Case]:
         if both_ways:
             updates = updates * torch.from_numpy(rng.choice([-1, 1, 1], (num_updates, size))).float()
         cases.append({"weight": weight, "updates": updates})
-    return cases
+    return [*cases, {"weight": torch.zeros(6, dtype=torch.bfloat16), "updates": 0.01 * tensor(rng, 1, 6)}]
 
 
-def halves_variant(sum_in=torch.float32, rest_used: bool = True, sign: int = 1, rest_in=torch.bfloat16, weight_in=torch.bfloat16):
+def halves_variant(sum_in=torch.float32, rest_used: bool = True, sign: int = 1, rest_in=torch.bfloat16, weight_in=torch.bfloat16,
+                   update_in=torch.float32):
     "The update with one thing done otherwise."
 
     def update_halves(weight, rest, update):
-        total = weight.to(sum_in) + update.to(sum_in) + (rest.to(sum_in) if rest_used else 0)
+        total = weight.to(sum_in) + update.to(update_in).to(sum_in) + (rest.to(sum_in) if rest_used else 0)
         moved = total.to(torch.bfloat16)
         return moved.to(weight_in), (sign * (total.float() - moved.float())).to(rest_in)
 
@@ -367,6 +369,8 @@ CHECKS = (
                   "The rest is in float32: together that is 48 bits a weight, more than the master weight that was to be saved."),
             Wrong(halves_variant(weight_in=torch.float32),
                   "The weight comes back in float32: it was to be in bf16, ready for the products."),
+            Wrong(halves_variant(update_in=torch.bfloat16),
+                  "The update is rounded to bf16 before it is added. What it loses there no rest can keep: add up in float32."),
             Wrong(cut_halves,
                   "Your weight is cut off and not rounded: on average it is half a step too small. Let torch round to the nearest."),
         ),
