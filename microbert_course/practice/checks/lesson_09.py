@@ -520,8 +520,8 @@ CHECKS = (
                   "You reduce in each batch, and one process may have a batch more than another: it waits for ever for a call that nobody else makes. Add "
                   "up your own batches first, and reduce once."),
             Wrong(score_variant(reads="all"),
-                  "The scores are right, and every process reads all batches: eight processes do the same work eight times. Each reads its own share, "
-                  "and the totals are added up."),
+                  "The scores are right, and processes read other batches than their own, all of them perhaps: eight processes would do the same work "
+                  "eight times. Process `rank` reads batches rank, rank + world_size and so on, and the totals are added up."),
             Wrong(score_variant(told="perplexity"),
                   "You answer the perplexity, the exponential of the loss. Nats are asked for."),
             Wrong(score_variant(told="tensors"),
