@@ -12,10 +12,10 @@ from microbert_course.practice.uses import lesson_14 as uses
 # 14.1: buckets
 
 def bucket_cases(rng: np.random.Generator) -> list[Case]:
-    "An exact fit, giants, the last parameter among them, frozen ones, two dtypes in turns; a size to refuse."
-    def case(sizes, bucket_bytes, dtypes=None, frozen=()):
+    "An exact fit, giants, the last parameter among them, frozen ones, two dtypes in turns, two devices in turns (meta stands in); a size to refuse."
+    def case(sizes, bucket_bytes, dtypes=None, devices=None, frozen=()):
         sizes = [int(size) for size in sizes]
-        return {"sizes": sizes, "dtypes": list(dtypes or ["float32"] * len(sizes)), "bucket_bytes": int(bucket_bytes),
+        return {"sizes": sizes, "dtypes": list(dtypes or ["float32"] * len(sizes)), "devices": list(devices or ["cpu"] * len(sizes)), "bucket_bytes": int(bucket_bytes),
                 "trained": [place not in frozen for place in range(len(sizes))]}
 
     unit = int(rng.integers(3, 9))
@@ -25,7 +25,7 @@ def bucket_cases(rng: np.random.Generator) -> list[Case]:
     frozen = rng.choice(many, size=3, replace=False)
     kinds = ["float32", "float16"] * 4 + ["float32"]
     return [case(exact, 20 * unit), case(giant, 20 * unit), case(rng.integers(5, 15, size=many), 160, frozen=frozen),
-            case(mixed, 70, kinds), case([unit], 10**6), case([unit, unit], 0)]
+            case(mixed, 70, kinds), case(mixed, 70, devices=["cpu", "meta"] * 4 + ["cpu"]), case([unit], 10**6), case([unit, unit], 0)]
 
 
 def bucket_variant(order: str = "backward", unit: str = "nbytes", frozen: bool = False, kinds: str = "beside", fits: str = "at most",
@@ -35,10 +35,12 @@ def bucket_variant(order: str = "backward", unit: str = "nbytes", frozen: bool =
     def buckets(parameters, bucket_bytes=25 * 2**20):
         if bucket_bytes < 1:
             raise ValueError("no bucket")
+        if order == "reversed":
+            parameters = reversed(parameters)
         found = [p for p in parameters if p.requires_grad or frozen]
         closed, filling, last_kind = [], {}, None
-        for p in found if order == "forward" else found[::-1]:
-            kind = None if kinds == "mixed" else p.dtype
+        for p in found[::-1] if order == "backward" else found:
+            kind = {"mixed": None, "of a dtype": p.dtype}.get(kinds, (p.dtype, p.device))
             if kinds == "runs" and kind != last_kind and last_kind is not None:
                 closed.append(filling.pop(last_kind))
             last_kind = kind
@@ -227,6 +229,10 @@ CHECKS = (
             Wrong(bucket_variant(frozen=True),
                   "Parameters that are not trained are in your buckets. They never get a gradient, so their bucket would never leave, and the "
                   "other processes would wait."),
+            Wrong(bucket_variant(order="reversed"),
+                  "The parameters come one by one, as model.parameters() gives them out, and what comes so cannot be turned round: make a list of them first."),
+            Wrong(bucket_variant(kinds="of a dtype"),
+                  "Your buckets mix devices. A bucket is flattened into one tensor, and that stands on one device."),
             Wrong(bucket_variant(kinds="mixed"),
                   "Your buckets mix dtypes. A bucket is flattened into one tensor, and that has one dtype."),
             Wrong(bucket_variant(kinds="runs"),

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 
-def packed(buckets: Callable, sizes: list[int], dtypes: list[str], trained: list[bool], **settings: Any) -> list[list[int]]:
-    "Which of the parameters, numbered from 0, share a bucket."
-    parameters = [nn.Parameter(torch.zeros(size, dtype=getattr(torch, dtype)), requires_grad=is_trained)
-                  for size, dtype, is_trained in zip(sizes, dtypes, trained, strict=True)]
+def packed(
+    buckets: Callable, sizes: list[int], dtypes: list[str], devices: list[str], trained: list[bool], **settings: Any,
+) -> list[list[int]]:
+    "Which of the parameters, numbered from 0, share a bucket. They come one by one, as a model gives them out."
+    parameters = [nn.Parameter(torch.zeros(size, dtype=getattr(torch, dtype), device=device), requires_grad=is_trained)
+                  for size, dtype, device, is_trained in zip(sizes, dtypes, devices, trained, strict=True)]
     numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
-    return [[numbers[id(parameter)] for parameter in bucket] for bucket in buckets(parameters, **settings)]
+    return [[numbers[id(parameter)] for parameter in bucket] for bucket in buckets(iter(parameters), **settings)]
 
 
 def ring(answer: Callable, held: list[Tensor]) -> dict[str, Any]:
