@@ -112,7 +112,7 @@ def pair_variant(scale: str = "as told", B: str = "zeros", A: str = "uniform", d
 
         def forward(self, inputs):
             dtype = inputs.dtype
-            inputs = inputs.to(self.A.dtype)
+            inputs = inputs.to(self.A.dtype) if cast != "never" else inputs
             if dropout == "inputs":
                 inputs = self.dropout(inputs)
             if large:
@@ -262,6 +262,8 @@ CHECKS = (
                   "You drop some of the few numbers between A and B, and with them whole directions. The inputs are what is dropped, before A."),
             Wrong(pair_variant(change="plain"),
                   "`change` forgets the scale: merged into a weight it would be another change than the one `forward` adds."),
+            Wrong(pair_variant(cast="never"),
+                  "Inputs of another dtype, bfloat16 say, cannot be multiplied with A: bring them to that of A first."),
             Wrong(pair_variant(cast="back"),
                   "You answer in the type of the inputs: 16 bits round away what a small change has to say. Answer in A's type; the layer around "
                   "it decides what to do with it."),
