@@ -15,7 +15,8 @@ def low_rank(answer: type, in_features: int, out_features: int, settings: dict[s
              inputs: Tensor | None = None, upstream: Tensor | None = None) -> dict[str, Any]:
     """A fresh pair; with `state`, its numbers replaced, what it answers in evaluation, its large matrix and its gradients.
 
-    With dropout, what can be said of every draw: the spread of a sum of many inputs, next to what a whole answer dropped would give."""
+    With dropout and rows of B that are all equal, what can be said of every draw: the spread of a sum of many inputs, next to what a whole
+    answer dropped would give, and whether the rows' answers differ."""
     built = answer(in_features, out_features, LoraConfig(**settings))
     if state is None:
         bound = 1 / math.sqrt(in_features)
@@ -29,7 +30,8 @@ def low_rank(answer: type, in_features: int, out_features: int, settings: dict[s
         built.train()
         answers = built(inputs)  # (batch, out_features)
         spread = answers.std(dim=0) / answers.mean(dim=0).abs() * math.sqrt(in_features)
-        return {"spread in training": [round(value) for value in spread.tolist()]}
+        return {"spread in training": [round(value) for value in spread.tolist()],
+                "answers of equal rows of B differ": bool((answers.amax(dim=1) - answers.amin(dim=1) > 1e-3 * answers.abs().amax()).any())}
     built.eval()
     if inputs.dtype == torch.float32:
         inputs = inputs.requires_grad_()
