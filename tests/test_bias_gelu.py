@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from microbert_course.models.transformer import FeedForward
-from microbert_course.training import kernels
+from microbert_course.training import own_kernels
 
 HAS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if HAS_GPU else "cpu"
@@ -54,11 +54,11 @@ def test_a_feed_forward_with_it_is_one_without(is_compiled):
     torch.manual_seed(0)
     usual, without_bias = FeedForward(64, 96).cuda(), FeedForward(64, 96)
     without_bias.up.bias = None
-    kernels.use_own_kernels(without_bias)
+    own_kernels.use_own_kernels(without_bias)
     assert type(without_bias) is FeedForward
     fused, inputs = copy.deepcopy(usual), torch.randn(3, 50, 64, device="cuda")
-    kernels.use_own_kernels(fused)
-    assert type(fused) is kernels.FusedFeedForward
+    own_kernels.use_own_kernels(fused)
+    assert type(fused) is own_kernels.FusedFeedForward
     if is_compiled:
         fused.compile(dynamic=False)
     with torch.autocast("cuda", torch.bfloat16):
@@ -76,11 +76,11 @@ def test_a_feed_forward_with_it_is_one_without(is_compiled):
 def test_without_triton_or_on_a_cpu_nothing_changes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    monkeypatch.setattr(own_kernels, "find_spec", lambda name: None)
     model = nn.ModuleList([FeedForward(8, 16), FeedForward(8, 16)])
-    kernels.use_own_kernels(model)
+    own_kernels.use_own_kernels(model)
     assert {type(part) for part in model} == {FeedForward}
-    model[0].__class__ = kernels.FusedFeedForward
+    model[0].__class__ = own_kernels.FusedFeedForward
     model[1].load_state_dict(model[0].state_dict())
     inputs = torch.randn(2, 3, 8)
     assert torch.equal(model[0](inputs), model[1](inputs))

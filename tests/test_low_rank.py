@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.lora import LoraConfig, LoraLinear, add_lora
-from microbert_course.training import kernels
+from microbert_course.training import own_kernels
 from microbert_course.training.build import compile_parts
 from microbert_course.training.low_rank import low_rank_linear
 
@@ -40,7 +40,7 @@ def swapped(model: GptForCausalLM) -> GptForCausalLM:
     model = copy.deepcopy(model)
     for part in model.modules():
         if type(part) is LoraLinear:
-            part.__class__ = kernels.OneProductLora
+            part.__class__ = own_kernels.OneProductLora
     return model
 
 
@@ -60,8 +60,8 @@ def test_on_a_cpu_nothing_changes(dropout):
 def test_a_decoder_with_it_is_one_without(targets, is_compiled):
     usual = small_decoder(targets=targets).cuda()
     ours, ids = copy.deepcopy(usual), torch.randint(50, (2, 9), device="cuda")
-    kernels.use_own_kernels(ours)
-    assert {type(part) for part in ours.modules() if isinstance(part, LoraLinear)} == {kernels.OneProductLora}
+    own_kernels.use_own_kernels(ours)
+    assert {type(part) for part in ours.modules() if isinstance(part, LoraLinear)} == {own_kernels.OneProductLora}
     if is_compiled:
         compile_parts(ours)
     with torch.autocast("cuda", torch.bfloat16):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from microbert_course.models.attention import MultiHeadAttention
 from microbert_course.models.bert import MicroBertConfig, MicroBertForMaskedLM
-from microbert_course.training import kernels
+from microbert_course.training import own_kernels
 from microbert_course.training.speed import DocumentAttention
 
 HAS_GPU = torch.cuda.is_available()
@@ -92,8 +92,8 @@ def test_a_model_with_it_reads_as_one_without(attention, seq, hidden, is_compile
     from microbert_course.training.build import compile_parts
 
     usual, model = (small_model(attention).cuda() for _ in range(2))
-    kernels.use_own_kernels(model)
-    assert kernels.runs_short_attention(model, torch.bfloat16, 0.0) and not kernels.runs_short_attention(usual, torch.bfloat16, 0.0)
+    own_kernels.use_own_kernels(model)
+    assert own_kernels.runs_short_attention(model, torch.bfloat16, 0.0) and not own_kernels.runs_short_attention(usual, torch.bfloat16, 0.0)
     if is_compiled:
         compile_parts(model, dynamic=False)
     ids, numbers = torch.randint(1, 97, (3, seq), device="cuda"), documents(3, seq, 60).cuda()
@@ -114,10 +114,10 @@ def test_without_a_gpu_that_it_suits_or_triton_nothing_changes(monkeypatch, has_
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    monkeypatch.setattr(kernels, "find_spec", lambda name: triton or None)
+    monkeypatch.setattr(own_kernels, "find_spec", lambda name: triton or None)
     model = small_model(MultiHeadAttention)
-    kernels.use_own_kernels(model)
-    assert not kernels.runs_short_attention(model, torch.bfloat16, 0.0)
+    own_kernels.use_own_kernels(model)
+    assert not own_kernels.runs_short_attention(model, torch.bfloat16, 0.0)
 
 
 @pytest.mark.parametrize("attention", [MultiHeadAttention, DocumentAttention])
@@ -125,7 +125,7 @@ def test_a_model_that_comes_back_to_the_cpu_reads_as_ever(attention):
     "The kernel is not even asked; a mask of the wrong shape is refused as before."
     model, usual = small_model(attention), small_model(attention)
     for part in model.modules():
-        part.__class__ = kernels.SHORT.get(type(part), type(part))
+        part.__class__ = own_kernels.SHORT.get(type(part), type(part))
     ids = torch.randint(1, 97, (2, 9))
     mask = torch.ones_like(ids)
     mask[0, 5:] = 0
@@ -133,8 +133,8 @@ def test_a_model_that_comes_back_to_the_cpu_reads_as_ever(attention):
         assert torch.equal(model.features(ids, given), usual.features(ids, given))
     with pytest.raises(ValueError, match="attention_mask has the shape"):
         model.features(ids, mask[:, :4])
-    assert kernels.runs_short_attention(model, torch.bfloat16, 0.0)
-    assert not kernels.runs_short_attention(model, torch.float32, 0.0) and not kernels.runs_short_attention(model, torch.bfloat16, 0.1)
+    assert own_kernels.runs_short_attention(model, torch.bfloat16, 0.0)
+    assert not own_kernels.runs_short_attention(model, torch.float32, 0.0) and not own_kernels.runs_short_attention(model, torch.bfloat16, 0.1)
 
 
 def test_all_layers_share_what_was_compiled_for_one():
@@ -142,7 +142,7 @@ def test_all_layers_share_what_was_compiled_for_one():
     torch._dynamo.reset()
     model, compiled = small_model(DocumentAttention), []
     for part in model.modules():
-        part.__class__ = kernels.SHORT.get(type(part), type(part))
+        part.__class__ = own_kernels.SHORT.get(type(part), type(part))
     blocks = [copy.deepcopy(model.bert.blocks[0]) for _ in range(10)]
     hidden_states = torch.randn(2, 9, 64, requires_grad=True)
 

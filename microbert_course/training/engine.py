@@ -23,8 +23,9 @@ from microbert_course.errors import CourseError
 from microbert_course.files import interrupt_afterwards
 from microbert_course.training.checkpoints import Checkpoint
 from microbert_course.training.graphed import make_training
-from microbert_course.training.kernels import BACKENDS, choose_kernel, runs_short_attention
+from microbert_course.training.kernels import BACKENDS, choose_kernel
 from microbert_course.training.loop import Training
+from microbert_course.training.own_kernels import runs_short_attention
 from microbert_course.training.precision import choose_precision
 from microbert_course.training.remote import run_folder
 from microbert_course.training.run_folder import RunFolder
