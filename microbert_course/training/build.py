@@ -12,9 +12,9 @@ from microbert_course.models.bert import Embeddings, MaskedLMHead, MicroBertForM
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.modern import ModernConfig, ModernForMaskedLM
 from microbert_course.models.transformer import TransformerBlock
-from microbert_course.training.own_kernels import use_own_kernels
 from microbert_course.training.loop import MaskedLMLoss, build_model, seed_for
 from microbert_course.training.memory import checkpoint_blocks
+from microbert_course.training.own_kernels import use_own_kernels
 from microbert_course.training.presets import PretrainConfig
 from microbert_course.training.settings import TrainConfig
 from microbert_course.training.speed import DocumentAttention
