@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.backends.debugging import aot_eager
 
 from microbert_course.models.gpt import GptConfig, GptForCausalLM
 from microbert_course.models.lora import LoraConfig, LoraLinear, add_lora
@@ -24,6 +25,20 @@ def test_it_is_the_linear_with_the_changed_weight(shape, has_bias, is_learned):
     torch.testing.assert_close(found, expected)
     leaves, direction = [A, B, inputs][: 2 + is_learned], torch.randn_like(expected)
     torch.testing.assert_close(torch.autograd.grad(found, leaves, direction), torch.autograd.grad(expected, leaves, direction))
+
+
+def test_texts_of_all_lengths_share_what_was_compiled():
+    torch._dynamo.reset()
+    weight, A, B, compiled = torch.randn(7, 5), torch.randn(2, 5, requires_grad=True), torch.randn(7, 2, requires_grad=True), []
+
+    def count(graph, inputs):
+        compiled.append(graph)
+        return aot_eager(graph, inputs)
+
+    run = torch.compile(lambda inputs: low_rank_linear(inputs, weight, None, A, B), backend=count)
+    for seq in range(3, 14):
+        run(torch.randn(2, seq, 5, requires_grad=True)).sum().backward()
+    assert len(compiled) == 2  # one for the first length, one for all
 
 
 def small_decoder(**lora) -> GptForCausalLM:

@@ -15,7 +15,7 @@ def _low_rank_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, A: Ten
 
 @_low_rank_linear.register_fake
 def _low_rank_linear_shapes(inputs, weight, bias, A, B):
-    return inputs.new_empty(len(inputs), len(weight)), inputs.new_empty(len(inputs), len(A))
+    return inputs.new_empty(inputs.size(0), weight.size(0)), inputs.new_empty(inputs.size(0), A.size(0))
 
 
 def _remember(ctx, inputs, output):
