@@ -361,21 +361,22 @@ SENTENCE_VECTORS = Check(
 # MaskedLMHead
 
 def head_cases(rng: np.random.Generator) -> list[Case]:
-    "Hidden states of a batch and of a few asked tokens, in two dtypes, one of them so faint that the norm's eps shows."
+    "Hidden states of a batch and of a few asked tokens, in two dtypes, some so faint that the norm's eps shows: the usual one, and another."
     cases = []
-    for shape, vocab, hidden, dtype, std in (((2, 5), 11, 6, torch.float64, 1.0), ((4,), 9, 8, torch.float32, 1.0),
-                                             ((3,), 7, 10, torch.float64, 0.01)):
+    for shape, vocab, hidden, dtype, std, settings in (
+            ((2, 5), 11, 6, torch.float64, 1.0, {}), ((4,), 9, 8, torch.float32, 1.0, {}), ((3,), 7, 10, torch.float64, 0.01, {}),
+            ((2,), 5, 12, torch.float64, 0.01, {"layer_norm_eps": float(rng.uniform(1e-6, 3e-6))})):
         state = {"bias": normal(rng, vocab, dtype=dtype), "dense.weight": normal(rng, hidden, hidden, dtype=dtype),
                  "dense.bias": normal(rng, hidden, dtype=dtype, std=std), "norm.weight": normal(rng, hidden, dtype=dtype),
                  "norm.bias": normal(rng, hidden, dtype=dtype)}
-        cases.append({"settings": {"vocab_size": vocab, "hidden_size": hidden}, "state": state,
+        cases.append({"settings": {"vocab_size": vocab, "hidden_size": hidden, **settings}, "state": state,
                       "hidden_states": normal(rng, *shape, hidden, dtype=dtype, std=std),
                       "word_embeddings": normal(rng, vocab, hidden, dtype=dtype), "upstream": normal(rng, *shape, vocab, dtype=dtype)})
     return cases
 
 
 def head_variant(activation=F.gelu, order: str = "bend, norm", eps: float | None = None, fresh_bias=torch.zeros, add_bias: bool = True,
-                 detached: bool = False, own_table: bool = False):
+                 detached: str = "nothing", own_table: bool = False, learns: str = "bias too"):
     "The head with one thing done otherwise."
 
     class Head(nn.Module):
@@ -383,7 +384,10 @@ def head_variant(activation=F.gelu, order: str = "bend, norm", eps: float | None
             super().__init__()
             self.dense = nn.Linear(config.hidden_size, config.hidden_size)
             self.norm = nn.LayerNorm(config.hidden_size, eps=eps or config.layer_norm_eps)
-            self.bias = nn.Parameter(fresh_bias(config.vocab_size))
+            if learns == "a buffer":
+                self.register_buffer("bias", fresh_bias(config.vocab_size))
+            else:
+                self.bias = nn.Parameter(fresh_bias(config.vocab_size), requires_grad=learns == "bias too")
             if own_table:
                 self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
@@ -393,8 +397,9 @@ def head_variant(activation=F.gelu, order: str = "bend, norm", eps: float | None
                     "bend": lambda: activation(mapped)}[order]()
 
         def forward(self, hidden_states: Tensor, word_embeddings: Tensor) -> Tensor:
-            logits = F.linear(self.transform(hidden_states), word_embeddings.detach() if detached else word_embeddings)
-            return logits + self.bias if add_bias else logits
+            asked = self.transform(hidden_states.detach() if detached == "hidden states" else hidden_states)
+            logits = F.linear(asked.detach() if detached == "transform" else asked, word_embeddings.detach() if detached == "table" else word_embeddings)
+            return logits + (self.bias.detach() if detached == "bias" else self.bias) if add_bias else logits
 
     return Head
 
@@ -445,7 +450,14 @@ MASKED_LM_HEAD = Check(
         head_wrong("The head has a matrix of its own. Tied, every word learns from every guess; untied, only the words that were read "
                    "do, and the word table is stored twice.", own_table=True),
         head_wrong("The word table is detached: the scores are right, but guessing no longer teaches it anything, and half of the tie "
-                   "is gone.", detached=True),
+                   "is gone.", detached="table"),
+        head_wrong("The transformed vector is detached: the scores are right, but neither the head's own map nor anything before it learns.",
+                   detached="transform"),
+        head_wrong("The hidden states are detached: the head learns, and the encoder below it never does.", detached="hidden states"),
+        *(head_wrong("The bias gets no gradient, so it stays where it began: add it as the nn.Parameter that it is.", **otherwise)
+          for otherwise in ({"detached": "bias"}, {"learns": "not the bias"})),
+        head_wrong("The bias is a buffer. It is saved and loaded, but no optimizer is given it, so it never learns: make it an nn.Parameter.",
+                   learns="a buffer"),
         head_wrong("The bias of the vocabulary is never added: it is where the head keeps how frequent a word is.",
                    add_bias=False),
         head_wrong("The norm stands before the activation. Published weights want it after: map, bend, normalise.",
@@ -459,6 +471,7 @@ MASKED_LM_HEAD = Check(
                    activation=nn.Identity()),
         head_wrong("The norm uses PyTorch's eps of 1e-5 and not the config's: for faint hidden states the logits differ from BERT's.",
                    eps=1e-5),
+        head_wrong("The norm's eps is always 1e-12. So it is in most configs, and not in all: read layer_norm_eps.", eps=1e-12),
         head_wrong("The bias starts at random numbers: a fresh model should favour no word, so it starts at zero.",
                    fresh_bias=torch.randn),
     ),
