@@ -30,7 +30,7 @@ def padded_at_the_end(rng: np.random.Generator, batch: int, seq: int) -> Tensor:
 # mean_pool
 
 def pooling_cases(rng: np.random.Generator) -> list[Case]:
-    "Padding at the end, in the middle and with NaN in it, rows of one token, and three masks that must be refused."
+    "Padding at the end, in the middle and with NaN in it, rows of one token, and four masks that must be refused."
     good = []
     for batch, seq, hidden, dtype in ((3, 6, 4, torch.float32), (2, 7, 5, torch.float64), (4, 1, 3, torch.float32)):
         mask = torch.ones(batch, seq, dtype=torch.long) if seq == 1 else padded_at_the_end(rng, batch, seq)
@@ -42,12 +42,13 @@ def pooling_cases(rng: np.random.Generator) -> list[Case]:
     first = good[0]
     is_empty = torch.arange(3) == int(rng.integers(3))
     return [*good, first | {"attention_mask": first["attention_mask"].masked_fill(is_empty[:, None], 0)},
-            first | {"attention_mask": first["attention_mask"].float()},
-            first | {"attention_mask": first["attention_mask"][:, :1]}]
+            first | {"attention_mask": first["attention_mask"].double()},
+            first | {"attention_mask": first["attention_mask"][:, :1]}, first | {"attention_mask": first["attention_mask"][:1]}]
 
 
 def refuse(hidden_states: Tensor, attention_mask: Tensor, faults: tuple[str, ...] = ("shape", "float", "empty")) -> None:
-    found = {"shape": attention_mask.shape != hidden_states.shape[:2], "float": attention_mask.is_floating_point(),
+    found = {"shape": attention_mask.shape != hidden_states.shape[:2], "batch": len(attention_mask) != len(hidden_states),
+             "seq": attention_mask.size(1) != hidden_states.size(1), "float": attention_mask.is_floating_point(),
              "empty": bool((attention_mask.sum(-1) == 0).any())}
     if any(found[fault] for fault in faults):
         raise ValueError(f"no mask for these hidden states: {attention_mask}")
@@ -118,6 +119,11 @@ MEAN_POOL = Check(
         Wrong(mean_variant(refuses=("float", "empty")),
               "A mask of shape (batch, 1) is stretched over the whole row in silence: compare its shape with the first two sizes of "
               "the hidden states."),
+        Wrong(mean_variant(refuses=("batch", "float", "empty")),
+              "A mask of shape (batch, 1) is stretched over the whole row in silence: compare both sizes with those of the hidden states."),
+        Wrong(mean_variant(refuses=("seq", "float", "empty")),
+              "A mask of shape (1, seq) is stretched over the whole batch in silence, and one text's padding counts for all: compare both "
+              "sizes with those of the hidden states."),
     ),
 )
 
