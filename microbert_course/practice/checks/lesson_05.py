@@ -221,9 +221,9 @@ def pair_cases(rng: np.random.Generator) -> list[Case]:
     "Single texts and pairs in one batch, several special ids, padding, and a batch that is one bare row."
     cases = []
     for batch, seq, sep, pad in ((4, 12, 3, 0), (3, 15, 102, 1), (5, 9, 7, 6)):
-        rows = []
+        rows, lengths = [], rng.permutation(np.arange(2, (seq - 1) // 2 - 1))
         for number in range(batch):
-            first, second = rng.integers(2, (seq - 1) // 2 - 1, size=2)
+            first, second = lengths[number % len(lengths)], rng.choice(lengths)
             texts = [int(first)] if number == 0 else [int(first), int(second)]
             row = [2, *(token for length in texts for token in [*rng.integers(200, 300, size=length).tolist(), sep])]
             rows.append(row + [pad] * (seq - len(row)))
@@ -258,6 +258,14 @@ def segments_by_place(input_ids: Tensor, sep_token_id: int, pad_token_id: int) -
     return ((torch.arange(input_ids.size(1)) > first_sep) & (input_ids != pad_token_id)).long()
 
 
+def by_the_first_row(input_ids: Tensor, sep_token_id: int, pad_token_id: int) -> Tensor:
+    return segments_by_place(input_ids[:1], sep_token_id, -1).expand_as(input_ids).masked_fill(input_ids == pad_token_id, 0)
+
+
+def up_to_the_second_sep(input_ids: Tensor, sep_token_id: int, pad_token_id: int) -> Tensor:
+    return (segments_variant(padding="counted")(input_ids, sep_token_id, pad_token_id) == 1).long()
+
+
 def one_segment(input_ids: Tensor, sep_token_id: int, pad_token_id: int) -> Tensor:
     return torch.zeros_like(input_ids)
 
@@ -285,6 +293,12 @@ SEGMENT_IDS = Check(
               "padding belongs to segment 0."),
         Wrong(segments_variant(reset=False),
               "The count runs on from one row of the batch into the next: each row begins again at segment 0."),
+        Wrong(by_the_first_row,
+              "The first row's [SEP] decides for all rows: each text ends at a place of its own."),
+        Wrong(up_to_the_second_sep,
+              "Pairs are right, and the padding behind a single text is in segment 1: no second [SEP] stops it there. Padding belongs to segment 0."),
+        Wrong(lambda input_ids, sep_token_id, pad_token_id: segments_variant()(input_ids, sep_token_id, 0),
+              "You take 0 for padding. Not every tokenizer pads with 0: pad_token_id says which number it is."),
         Wrong(one_segment,
               "Everything is in segment 0. That is what a model without token_type_ids assumes, and it no longer sees where the second "
               "text begins."),
