@@ -154,7 +154,7 @@ def parameters_of_torch(vocab_size: int, hidden_size: int, num_layers: int, inte
 
 
 def parameters_variant(biases: bool = True, block_norms: int = 2, embedding_norm: bool = True, positions: bool = True, heads: int = 3,
-                       tie: bool = True, head_bias: bool = True, pooler: bool = False):
+                       tie: bool = True, head_bias: bool = True, pooler: bool = False, norm_vectors: int = 2, head_maps: bool = True):
     "The count with one thing forgotten, or counted too often."
 
     def num_parameters(vocab_size: int, hidden_size: int, num_layers: int, intermediate_size: int, max_seq_len: int,
@@ -162,7 +162,7 @@ def parameters_variant(biases: bool = True, block_norms: int = 2, embedding_norm
         def linear(inputs: int, outputs: int) -> int:
             return inputs * outputs + biases * outputs
 
-        norm = 2 * hidden_size
+        norm = norm_vectors * hidden_size
         count = (vocab_size + positions * (max_seq_len + type_vocab_size)) * hidden_size + embedding_norm * norm
         count += num_layers * (heads * linear(hidden_size, hidden_size) + linear(hidden_size, hidden_size) + block_norms * norm
                                + linear(hidden_size, intermediate_size) + linear(intermediate_size, hidden_size))
@@ -170,7 +170,7 @@ def parameters_variant(biases: bool = True, block_norms: int = 2, embedding_norm
         if head == "none":
             return count
         table = vocab_size * hidden_size if head == "untied" or not tie else 0
-        return count + linear(hidden_size, hidden_size) + norm + head_bias * vocab_size + table
+        return count + head_maps * (linear(hidden_size, hidden_size) + norm) + head_bias * vocab_size + table
 
     return num_parameters
 
@@ -201,6 +201,10 @@ NUM_PARAMETERS = Check(
               "A block has two branches, each with a norm of its own; you count one of them."),
         Wrong(parameters_variant(block_norms=0, embedding_norm=False),
               "The norms are missing, in the embeddings and in the blocks: each has a weight and a bias of hidden_size numbers."),
+        Wrong(parameters_variant(norm_vectors=1),
+              "A norm has two vectors of hidden_size numbers, a weight and a bias; you count one of them."),
+        Wrong(parameters_variant(head_maps=False),
+              "Before the head compares a vector with the words, it transforms it: a linear map and a norm, which you leave out."),
         Wrong(parameters_variant(positions=False),
               "Words have a table and so do positions and segments: two of the three are missing."),
         Wrong(parameters_variant(heads=1),
