@@ -374,14 +374,16 @@ def count_by_corner(lengths: list[int], seq: int, num_heads: int, is_causal: boo
 
 
 def sink_cases(rng: np.random.Generator) -> list[Case]:
-    "Ordinary scores, hidden keys and rows with nobody, scores and sinks that exp cannot hold, one key."
+    "Ordinary scores, hidden keys and rows with nobody, scores and sinks of either sign that exp cannot hold, one key."
     hidden = tensor(rng, 3, 2, 4, 5, dtype=torch.float64)
     hidden[0, :, :, 3:], hidden[1] = -torch.inf, -torch.inf
     large = 300 * tensor(rng, 1, 5, 3, 6)
     large[:, :, 0] = tensor(rng, 5, 6) - 400  # nobody has much to say
+    sink = 300 * tensor(rng, 5)
+    sink[:2] = torch.from_numpy(rng.permutation([-1.0, 1.0]) * rng.uniform(400, 900))
     return [{"scores": tensor(rng, 2, 3, 4, 6), "sink": tensor(rng, 3)},
             {"scores": hidden, "sink": tensor(rng, 2, dtype=torch.float64)},
-            {"scores": large, "sink": 300 * tensor(rng, 5)},
+            {"scores": large, "sink": sink},
             {"scores": tensor(rng, 2, 4, 3, 1), "sink": tensor(rng, 4)}]
 
 
@@ -416,12 +418,12 @@ def sink_column(kept: slice = slice(0, -1), shares: bool = False, column: Callab
 
 
 def sink_by_exp(shifted: str):
-    "The formula as it stands, or with the largest score subtracted from the scores, or from everything."
+    "The formula as it stands, or with the largest score (or 0, if that is larger) subtracted from the scores, or from everything."
 
     def softmax_with_sink(scores: Tensor, sink: Tensor) -> Tensor:
-        largest = scores.amax(-1, keepdim=True)
+        largest = scores.amax(-1, keepdim=True).clamp(min=0.0 if shifted == "everything, by 0 at least" else -torch.inf)
         parts = (scores if shifted == "nothing" else scores - largest).exp()
-        rest = (sink[:, None, None] - largest if shifted == "everything" else sink[:, None, None]).exp()
+        rest = (sink[:, None, None] - largest if "everything" in shifted else sink[:, None, None]).exp()
         return parts / (parts.sum(-1, keepdim=True) + rest)
 
     return softmax_with_sink
@@ -624,6 +626,9 @@ CHECKS = (
             Wrong(sink_by_exp("everything"),
                   "A row that is hidden from end to end comes out as nan: its largest score is −inf, and −inf less −inf is no number. "
                   "Something finite stands in every sum."),
+            Wrong(sink_by_exp("everything, by 0 at least"),
+                  "Scores and a sink that all lie far below 0 come out as nan: you subtract 0 there, each exponential is rounded to 0, and 0 "
+                  "divided by 0 is no number. Subtract the largest of all that meet in the sum."),
             Wrong(lambda scores, sink: scores.softmax(-1),
                   "The sink takes nothing: your rows still sum to one, so a head still cannot say “none of you”."),
             Wrong(sink_column(shares=True),
