@@ -224,7 +224,7 @@ def heads_by_einsum(hidden_states: Tensor, qkv_weight: Tensor, out_weight: Tenso
 
 
 def module_cases(rng: np.random.Generator) -> list[Case]:
-    "No mask, a row that is all padding, causal with padding before the text, causal alone, dropout, and a mask to refuse."
+    "No mask, a row that is all padding, causal with padding before the text, causal alone, dropout, and masks to refuse."
 
     def case(batch: int, seq: int, hidden_size: int, num_heads: int, dtype: torch.dtype = torch.float32, is_causal: bool = False,
              trained: bool = True, **others) -> Case:
@@ -244,7 +244,7 @@ def module_cases(rng: np.random.Generator) -> list[Case]:
         case(2, 6, 10, 5, torch.float64, is_causal=True, attention_mask=padded([6, few], 6, before=True)),
         case(1, 4, 6, 2, is_causal=True, trained=False),
         {"settings": {"hidden_size": width, "num_heads": 8, "dropout": 1 / 3}, "state": even, "hidden_states": tensor(rng, 2, 32, width)},
-        case(2, 3, 4, 2, trained=False, attention_mask=padded([3, 2], 3).float()),
+        *(case(2, 3, 4, 2, trained=False, attention_mask=mask) for mask in (padded([3, 2], 3).double(), padded([2], 3), padded([1, 1], 1))),
     ]
 
 
@@ -259,14 +259,14 @@ class Heads(nn.Module):
     def split_heads(self, hidden_states: Tensor) -> tuple[Tensor, ...]:
         return tuple(torch.stack(part.split(self.head_dim, dim=-1), dim=1) for part in self.qkv(hidden_states).chunk(3, dim=-1))
 
-    def seen(self, attention_mask: Tensor | None, seq: int) -> Tensor:  # (batch or 1, 1, seq, seq) bool
+    def seen(self, attention_mask: Tensor | None, batch: int, seq: int, any_shape: bool = False) -> Tensor:  # (batch or 1, 1, seq, seq) bool
         "Who may look at whom."
         seen = torch.ones(1, 1, seq, seq, dtype=torch.bool)
         seen = seen.tril() if self.is_causal else seen
         if attention_mask is None:
             return seen
-        if attention_mask.is_floating_point():
-            raise ValueError("a mask of floats")
+        if attention_mask.is_floating_point() or attention_mask.shape != (batch, seq) and not any_shape:
+            raise ValueError("a mask of floats, or of another shape")
         return seen & attention_mask.bool()[:, None, None, :]
 
 
@@ -276,7 +276,7 @@ class LoopedHeads(Heads):
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         batch, seq, _ = hidden_states.shape
         query, key, value = self.split_heads(hidden_states)
-        seen, rows = self.seen(attention_mask, seq).expand(batch, 1, seq, seq), []
+        seen, rows = self.seen(attention_mask, batch, seq).expand(batch, 1, seq, seq), []
         for one in range(batch):
             for place in range(seq):
                 keys = seen[one, 0, place].nonzero()[:, 0]
@@ -291,7 +291,7 @@ class SoftmaxHeads(Heads):
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         query, key, value = self.split_heads(hidden_states)
-        hidden = ~self.seen(attention_mask, hidden_states.size(1))
+        hidden = ~self.seen(attention_mask, *hidden_states.shape[:2])
         weights = (query @ key.mT / self.head_dim**0.5).masked_fill(hidden, torch.finfo(query.dtype).min).softmax(-1)
         if self.training:
             weights = weights * (torch.rand_like(weights) > self.dropout) / (1 - self.dropout)
@@ -299,7 +299,7 @@ class SoftmaxHeads(Heads):
 
 
 def module_variant(split: str = "query, key, value", join: str = "tokens first", drops: str = "in training", hides: str = "as asked",
-                   maps: str = "out"):
+                   maps: str = "out", learns: str = "everything"):
     "The module with PyTorch's function inside and one thing done otherwise."
 
     class Variant(Heads):
@@ -315,16 +315,17 @@ def module_variant(split: str = "query, key, value", join: str = "tokens first",
             return tuple(qkv.reshape(batch, seq, 3, heads, head_dim).permute(2, 0, 3, 1, 4))
 
         def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-            query, key, value = self.split_heads(hidden_states)
+            query, key, value = self.split_heads(hidden_states.detach() if learns == "itself alone" else hidden_states)
             if hides == "floats as well" and attention_mask is not None:
                 attention_mask = attention_mask.long()
-            seen = self.seen(attention_mask, hidden_states.size(1))
+            sizes = hidden_states.shape[:2]
+            seen = self.seen(attention_mask, *sizes, hides == "what is stretched")
             if hides == "padding or the future" and attention_mask is not None:
                 seen = attention_mask.bool()[:, None, None, :]
             elif hides == "the future or padding" and self.is_causal:
-                seen = self.seen(None, hidden_states.size(1))
+                seen = self.seen(None, *sizes)
             elif hides == "real tokens" and attention_mask is not None:
-                seen = self.seen(1 - attention_mask, hidden_states.size(1)) if not attention_mask.is_floating_point() else seen
+                seen = self.seen(1 - attention_mask, *sizes) if not attention_mask.is_floating_point() else seen
             if hides == "by minus infinity" or drops in ONE_FOR_ALL:
                 bottom = -torch.inf if hides == "by minus infinity" else torch.finfo(query.dtype).min
                 weights = (query @ key.mT / math.sqrt(self.head_dim)).masked_fill(~seen, bottom).softmax(-1)
@@ -581,6 +582,11 @@ CHECKS = (
             Wrong(module_variant(hides="floats as well"),
                   "A mask of floats is accepted: elsewhere such masks are added to the scores, and yours would read them backwards "
                   "without a word."),
+            Wrong(module_variant(hides="what is stretched"),
+                  "A mask of another shape than (batch, seq) is accepted and stretched: one row's padding then counts for the whole batch, or one "
+                  "place's for the whole row."),
+            Wrong(module_variant(learns="itself alone"),
+                  "No gradient reaches the hidden states: this module learns, and none of those before it ever does."),
         ),
     ),
     Check(

@@ -40,12 +40,12 @@ def multi_head(answer: Callable, settings: dict, state: dict[str, Tensor], hidde
     built = answer(**settings).to(hidden_states.dtype)
     built.load_state_dict(state)
     built.eval()
-    output = built(hidden_states, attention_mask)
+    output = built(hidden_states.requires_grad_(), attention_mask)
     is_real = torch.ones(output.shape[:2], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     found = {"query, key and value": list(built.split_heads(hidden_states)), "output": output.masked_fill(~is_real[..., None], 0.0),
              "finite everywhere": bool(output.isfinite().all())}
     if upstream is not None:
-        found |= gradients_of(output, upstream * is_real[..., None], dict(built.named_parameters()))
+        found |= gradients_of(output, upstream * is_real[..., None], {"hidden_states": hidden_states, **dict(built.named_parameters())})
     if settings.get("dropout"):
         output = built.train()(hidden_states, attention_mask)
         found |= {"mean in training": round(output.mean().item(), 1),
