@@ -24,7 +24,7 @@ def padded(lengths: Sequence[int], seq: int, before: bool = False) -> Tensor:  #
 
 
 def attention_cases(rng: np.random.Generator) -> list[Case]:
-    "No mask, a row that is all padding, causal with padding before the text, one token, coarse numbers, dropout, four inputs to refuse."
+    "No mask, a row that is all padding, causal with padding before the text, one token, coarse numbers, dropout, inputs to refuse."
 
     def case(batch: int, heads: int, queries: int, keys: int, head_dim: int, dtype: torch.dtype = torch.float32, **others) -> Case:
         sizes = {"query": queries, "key": keys, "value": keys}
@@ -38,23 +38,24 @@ def attention_cases(rng: np.random.Generator) -> list[Case]:
         case(1, 2, 1, 1, 3, torch.float64, is_causal=True),
         case(2, 3, 4, 4, 6, torch.bfloat16, attention_mask=padded([few, 0], 4).int()),
         case(2, 4, 32, 32, 6, torch.float64, dropout=float(rng.choice([0.2, 0.3, 0.4]))),
-        case(2, 1, 3, 3, 4, attention_mask=padded([3, 2], 3).float()),
-        case(2, 1, 3, 3, 4, attention_mask=padded([2], 3)),
-        case(2, 3, 2, 4, 5, is_causal=True),
-        case(1, 2, 4, 4, 3, dropout=1.0),
+        *(case(2, 1, 3, 3, 4, attention_mask=mask) for mask in (padded([3, 2], 3).double(), padded([2], 3), padded([1, 1], 1))),
+        *(case(2, 3, *sizes, 5, is_causal=True) for sizes in ((2, 4), (4, 2))),
+        *(case(1, 2, 4, 4, 3, dropout=share) for share in (1.0, -0.1)),
     ]
 
 
 def refuse(query: Tensor, key: Tensor, attention_mask: Tensor | None, is_causal: bool, dropout: float, accepts: str = "") -> None:
     "Raise what the exercise asks for, except for the one thing accepted."
-    if accepts != "any share" and not 0 <= dropout < 1:
-        raise ValueError(f"dropout {dropout}")
-    if accepts != "unlike numbers" and is_causal and query.size(-2) != key.size(-2):
-        raise ValueError("unlike numbers of queries and keys")
-    if attention_mask is not None and accepts != "floats" and attention_mask.is_floating_point():
-        raise ValueError("a mask of floats")
-    if attention_mask is not None and accepts != "any shape" and attention_mask.shape != (key.size(0), key.size(-2)):
-        raise ValueError("a mask of another shape")
+    batch, num_keys, num_queries = key.size(0), key.size(-2), query.size(-2)
+    faults = {"a share of 1": dropout >= 1, "a share below 0": dropout < 0}
+    if is_causal:
+        faults |= {"fewer queries": num_queries < num_keys, "more queries": num_queries > num_keys}
+    if attention_mask is not None:
+        rows, length = attention_mask.shape
+        faults |= {"floats": attention_mask.is_floating_point(), "any batch": rows != batch, "any length": length != num_keys}
+    groups = {"any share": ("a share of 1", "a share below 0"), "unlike numbers": ("fewer queries", "more queries"), "any shape": ("any batch", "any length")}
+    if found := [fault for fault, is_there in faults.items() if is_there and fault not in groups.get(accepts, (accepts,))]:
+        raise ValueError(found[0])
 
 
 def hidden_pairs(scores: Tensor, attention_mask: Tensor | None, is_causal: bool, mask: str = "keys", diagonal: int = 0) -> Tensor:
@@ -126,7 +127,7 @@ def attention_variant(scale: Callable[[Tensor], float] = lambda query: math.sqrt
         weights = (F.dropout(scores, dropout) if drops == "scores" else scores).softmax(dim)
         if nobody in ("nothing", "nan on the way back") and hide in ("score", "weight"):
             weights = weights.masked_fill(hidden, 0.0)
-        weights, returned = dropped(weights, dropout, drops)
+        weights, returned = dropped(weights, max(0.0, dropout), drops)
         return weights @ value, returned
 
     return attend
@@ -500,14 +501,17 @@ CHECKS = (
             Wrong(attention_variant(accepts="floats"),
                   "A mask of floats is accepted: elsewhere such masks are added to the scores, their 0 means “look here”, and yours "
                   "would read it backwards without a word."),
-            Wrong(attention_variant(accepts="any shape"),
-                  "A mask of another shape than (batch, num_keys) is accepted and stretched: one row's padding then counts for the "
-                  "whole batch."),
-            Wrong(attention_variant(accepts="unlike numbers"),
-                  "is_causal is accepted with another number of queries than of keys, where nobody can know which place the first query"
-                  " stands at."),
-            Wrong(attention_variant(accepts="any share"),
-                  "A dropout of 1 is accepted: it leaves no weight standing, and should be refused at the door."),
+            *(Wrong(attention_variant(accepts=accepts),
+                    "A mask of another shape than (batch, num_keys) is accepted and stretched: one row's padding then counts for the "
+                    "whole batch, or one place's for the whole row.") for accepts in ("any shape", "any batch", "any length")),
+            *(Wrong(attention_variant(accepts=accepts),
+                    "is_causal is accepted with another number of queries than of keys, more or fewer, where nobody can know which place the first "
+                    "query stands at.") for accepts in ("unlike numbers", "fewer queries", "more queries")),
+            *(Wrong(attention_variant(accepts=accepts),
+                    "A dropout of 1 is accepted: it leaves no weight standing, and should be refused at the door.")
+              for accepts in ("any share", "a share of 1")),
+            Wrong(attention_variant(accepts="a share below 0"),
+                  "A dropout below 0 is accepted: it is no share of anything, and should be refused at the door."),
         ),
     ),
     Check(
