@@ -21,13 +21,13 @@ def schedule_cases(rng: np.random.Generator) -> list[Case]:
         total = warmup + way_down
         cases.append({"steps": list(range(total + 4)), "total_steps": int(total), "warmup_steps": int(warmup), "floor": float(floor)})
     total = int(rng.integers(8, 12))
-    return [*cases, {"steps": list(range(total)), "total_steps": total, "warmup_steps": total, "floor": 0.0},
+    return [*cases, {"steps": [*range(total), total + 1, total + 3], "total_steps": total, "warmup_steps": total, "floor": 0.0},
             {"steps": [-1], "total_steps": total, "warmup_steps": 2, "floor": 0.0},
             {"steps": [3], "total_steps": total, "warmup_steps": total + 1, "floor": 0.0}]
 
 
 def schedule_variant(first: int = 1, start: str = "peak", shape: str = "half", floor_by: str = "stretch", ends: bool = True,
-                     warmup_floor: bool = False):
+                     warmup_floor: bool = False, shortest: int = 1):
     "The cosine schedule with one thing done otherwise."
 
     def schedule(step: int, total_steps: int, warmup_steps: int = 0, floor: float = 0.0) -> float:
@@ -37,7 +37,7 @@ def schedule_variant(first: int = 1, start: str = "peak", shape: str = "half", f
             factor = (step + first) / warmup_steps
             return floor + (1 - floor) * factor if warmup_floor else factor
         begun = warmup_steps if start == "peak" else 0
-        progress = (step - begun) / max(1, total_steps - begun)
+        progress = (step - begun) / max(shortest, total_steps - begun)
         progress = min(1.0, progress) if ends else progress
         angle = math.pi * progress
         factor = {"half": 0.5 * (1 + math.cos(angle)), "quarter": math.cos(angle / 2), "line": 1 - progress}[shape]
@@ -62,7 +62,7 @@ def listed_schedule(step: int, total_steps: int, warmup_steps: int = 0, floor: f
         raise ValueError("no such schedule")
     down = (1 + torch.cos(torch.linspace(0, torch.pi, total_steps - warmup_steps + 1, dtype=torch.float64))) / 2
     factors = [*(torch.arange(1, warmup_steps + 1) / max(1, warmup_steps)), *(floor + (1 - floor) * down)]
-    return float(factors[min(step, total_steps)])
+    return float(factors[step]) if step < total_steps else floor
 
 
 def tensor_schedule(*place, **settings) -> Tensor:
@@ -355,6 +355,9 @@ CHECKS = (
             Wrong(schedule_variant(ends=False),
                   "After the last step your rate climbs again, as a cosine does: whoever trains a little longer than planned starts "
                   "another hill."),
+            Wrong(schedule_variant(shortest=0),
+                  "Where warmup takes all steps, the way down has none, and you divide by that 0: whoever trains a little longer than planned "
+                  "gets a ZeroDivisionError."),
             Wrong(schedule_variant(shape="quarter"),
                   "This is a quarter of a cosine, which stays high and then falls off a cliff. Half of one, from 1 to −1, is gentle "
                   "at both ends."),
