@@ -139,10 +139,10 @@ def adamw_variant(decay: str = "decoupled", corrected: bool = True, eps_at: str 
 
         @torch.no_grad()
         def step(self, closure=None):
-            for group in self.param_groups:
+            for group in self.param_groups[:1 if settings_of == "first group" else None]:
                 for parameter in group["params"]:
                     if parameter.grad is not None or not skips:
-                        self.update(parameter, group if settings_of == "group" else self.defaults)
+                        self.update(parameter, self.defaults if settings_of == "optimizer" else group)
 
         def update(self, parameter, settings):
             lr, weight_decay, eps = (settings[name] for name in ("lr", "weight_decay", "eps"))
@@ -150,11 +150,13 @@ def adamw_variant(decay: str = "decoupled", corrected: bool = True, eps_at: str 
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             if decay == "coupled":
                 gradient = gradient + weight_decay * parameter
-            state = self.state[parameter] if memory == "state" else self.own.setdefault(parameter, {})
+            state = self.own.setdefault(parameter, {}) if memory == "own" else self.state[id(parameter) if memory == "by id" else parameter]
             state["t"] = state.get("t", 0) + 1
             self.num_updates += 1
-            t = {"parameter": state["t"], "optimizer": self.num_updates, "late": state["t"] - 1}[counted]
+            t = {"parameter": state["t"], "optimizer": self.num_updates, "late": state["t"] - 1, "never": 1}[counted]
             kept1, kept2 = (beta1, beta2) if shares == "old" else (1 - beta1, 1 - beta2)
+            if memory == "not written":
+                state = {"t": state["t"]}
             state["m"] = kept1 * state.get("m", 0) + (1 - kept1) * gradient
             state["v"] = kept2 * state.get("v", 0) + (1 - kept2) * (gradient**2 if tidy else gradient.square_())
             first, second = (1 - beta1**t, 1 - beta2**t) if corrected else (1.0, 1.0)
@@ -443,6 +445,15 @@ CHECKS = (
             Wrong(adamw_variant(memory="own"),
                   "Your memory is not in self.state, so state_dict() does not save it: a resumed run starts again with empty means, "
                   "and nobody is told."),
+            Wrong(adamw_variant(memory="by id"),
+                  "Your memory is under another key than the parameter itself. state_dict() turns parameters into their places, and nothing else: "
+                  "in another process id() is another number, and a resumed run starts again with empty means."),
+            Wrong(adamw_variant(memory="not written"),
+                  "Both means start at 0 again at every update: what you work out is never written back, so nothing is remembered."),
+            Wrong(adamw_variant(counted="never"),
+                  "t stays at 1: the correction of the first update is made at every update, and the means grow far too large."),
+            Wrong(adamw_variant(settings_of="first group"),
+                  "Only the first group of the parameters moves: most models have two, matrices that decay and vectors that do not."),
             Wrong(adamw_variant(tidy=False),
                   "The gradients are changed in place: whoever logs their length after the step, or adds up more of them, finds something "
                   "else. Work on a copy."),

@@ -33,8 +33,9 @@ def optimizer_walk(
 
     flat, path, kept, optimizer = sum(parameters, []), [], True, fresh()
     for number, update in enumerate(gradients):
-        if number == reload_before:
-            saved, optimizer = copy.deepcopy(optimizer.state_dict()), fresh()
+        if number == reload_before:  # as another process would: with parameters that are other objects
+            saved, parameters = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(parameters)
+            flat, optimizer = sum(parameters, []), fresh()
             optimizer.load_state_dict(saved)
         for parameter, gradient in zip(flat, update, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()
