@@ -74,7 +74,7 @@ def checkpoint_cases(rng: np.random.Generator) -> list[Case]:
 
 
 def checkpoint_variant(chance: str = "set back", autocast: bool = True, parameters: bool = True, passes: bool = True, keeps: str = "inputs",
-                       inputs_ask: bool = True):
+                       inputs_ask: bool = True, asks: str = "autograd.grad"):
     "Checkpointing with one thing done otherwise."
 
     class Variant(torch.autograd.Function):
@@ -107,6 +107,9 @@ def checkpoint_variant(chance: str = "set back", autocast: bool = True, paramete
                 if chance == "set back":
                     torch.set_rng_state(now)
             sources = [*inputs, *tensors[ctx.num_inputs:]]
+            if asks == "backward":
+                output.backward(output_grad)
+                return None, None, *(source.grad for source in sources)
             asking = [number for number, one in enumerate(sources) if one.requires_grad]
             found = torch.autograd.grad(output, [sources[number] for number in asking], output_grad if passes else torch.ones_like(output_grad))
             answers = [None] * len(sources)
@@ -301,6 +304,9 @@ CHECKS = (
                   "The second run is in float32, the first was under autocast: the gradients are not those of the run that was made."),
             Wrong(checkpoint_variant(parameters=False),
                   "The inputs get their gradients, the parameters get none: the network would never learn."),
+            Wrong(checkpoint_variant(asks="backward"),
+                  "You call backward on the second run: it adds to the parameters' .grad by itself, beside what autograd does with your answers. "
+                  "Ask for the gradients with torch.autograd.grad, which adds them nowhere."),
             Wrong(checkpoint_variant(inputs_ask=False),
                   "The parameters get their gradients, the inputs get none: everything before this block would stop learning."),
             Wrong(checkpoint_variant(passes=False),

@@ -77,6 +77,7 @@ def checkpointed(
     return {"the output": output.detach(),
             "the gradients": [None if gradient is None else gradient.detach() for gradient in gradients],
             "bytes kept besides inputs and parameters": kept_meanwhile,
+            "the parameters' .grad is left alone": all(parameter.grad is None for parameter in parameters),
             "inputs are put aside by save_for_backward": put_aside, "runs in forward": first_runs, "runs in all": len(runs), "chance after forward": between, "chance after backward": torch.rand(1)}
 
 
