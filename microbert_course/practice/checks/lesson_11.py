@@ -157,14 +157,14 @@ class OneByOne(checkpoint_variant()):
 # 11.3: a training that grows
 
 def run_cases(rng: np.random.Generator) -> list[Case]:
-    "Parts of several numbers and sizes; the validation set is larger than a part, but for what it keeps less than the sum of two."
+    "Parts of several numbers and sizes; the validation set is as large as three parts."
     cases = []
     for num_parts, num_updates, rows, dtype in ((3, 3, 6, torch.float32), (2, 4, 9, torch.float64), (4, 2, 5, torch.float32)):
         inputs, inner, outputs = int(rng.integers(2, 5)), int(rng.integers(12, 20)), int(rng.integers(1, 4))
         weights = [tensor(rng, *shape, dtype=dtype) / 3 for shape in ((inner, inputs), (inner,), (outputs, inner), (outputs,))]
         updates = [[(tensor(rng, rows, inputs, dtype=dtype), tensor(rng, rows, outputs, dtype=dtype)) for _ in range(num_parts)]
                    for _ in range(num_updates)]
-        validation = tensor(rng, 2 * rows, inputs, dtype=dtype), tensor(rng, 2 * rows, outputs, dtype=dtype)
+        validation = tensor(rng, 3 * rows, inputs, dtype=dtype), tensor(rng, 3 * rows, outputs, dtype=dtype)
         cases.append({"weights": weights, "updates": updates, "validation": validation, "learning_rate": float(rng.uniform(0.02, 0.08))})
     return cases
 
@@ -191,7 +191,7 @@ def run_variant(back: str = "each part", retained: bool = False, kept: str = "nu
                 loss = F.mse_loss(model(inputs), targets) / (len(parts) if divided else 1)
                 if back == "each part":
                     loss.backward(retain_graph=retained)
-                total = total + (loss if back == "once" or retained else loss.item())
+                total = total + (loss if back == "once" or kept == "tensors" else loss.item())
             if back == "once":
                 total.backward(retain_graph=retained)
             optimizer.step()
@@ -333,6 +333,8 @@ CHECKS = (
             Wrong(run_variant(retained=True, kept="tensors"),
                   "retain_graph=True is still there: backward then frees nothing, and the graphs live as long as the losses that you "
                   "keep."),
+            Wrong(run_variant(retained=True),
+                  "retain_graph=True is still there: backward then frees nothing, and the graph of one part is alive until that of the next is there."),
             Wrong(run_variant(watched=True, kept="tensors"),
                   "Each validation loss still holds its whole forward pass: there is no backward to free it, and your list keeps it "
                   "alive."),
