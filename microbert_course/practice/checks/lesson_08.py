@@ -442,12 +442,9 @@ CHECKS = (
             Wrong(adamw_variant(settings_of="optimizer"),
                   "The settings of the groups are not used: you read the defaults. A schedule writes the rate into the group, and "
                   "parameter_groups its decay: yours would see neither."),
-            Wrong(adamw_variant(memory="own"),
-                  "Your memory is not in self.state, so state_dict() does not save it: a resumed run starts again with empty means, "
-                  "and nobody is told."),
-            Wrong(adamw_variant(memory="by id"),
-                  "Your memory is under another key than the parameter itself. state_dict() turns parameters into their places, and nothing else: "
-                  "in another process id() is another number, and a resumed run starts again with empty means."),
+            *(Wrong(adamw_variant(memory=memory),
+                    "Your memory is not in self.state[parameter], where state_dict() and load_state_dict() look for it (id(parameter) is another "
+                    "number in the next process): a resumed run starts again with empty means, and nobody is told.") for memory in ("own", "by id")),
             Wrong(adamw_variant(memory="not written"),
                   "Both means start at 0 again at every update: what you work out is never written back, so nothing is remembered."),
             Wrong(adamw_variant(counted="never"),
