@@ -98,7 +98,7 @@ def stopwatch_variant(warm: str = "both", waits: bool = True, turns: bool = True
             return sum(slow for slow, _ in pairs) / sum(fast for _, fast in pairs)
         if over == "medians":
             return statistics.median(slow for slow, _ in pairs) / statistics.median(fast for _, fast in pairs)
-        return {"median": statistics.median, "mean": statistics.fmean, "best": max}[over](slow / fast for slow, fast in pairs)
+        return {"median": statistics.median, "upper": statistics.median_high, "lower": statistics.median_low, "mean": statistics.fmean, "best": max}[over](slow / fast for slow, fast in pairs)
 
     return speedup
 
@@ -263,6 +263,9 @@ CHECKS = (
                   "turns."),
             Wrong(stopwatch_variant(over="mean"),
                   "You take the mean of the ratios. One round that somebody else spoiled carries it away: the median stays."),
+            *(Wrong(stopwatch_variant(over=over),
+                    "With an odd number of rounds you are right. With an even one, two ratios stand in the middle, and the median is the mean of both.")
+              for over in ("upper", "lower")),
             Wrong(stopwatch_variant(over="totals"),
                   "You divide the totals, and a single spoiled round is in them. Make a ratio for each round, and take their median."),
             Wrong(stopwatch_variant(over="best"),
