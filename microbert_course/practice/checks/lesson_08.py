@@ -217,12 +217,14 @@ def update_variant(averaged: str = "loss", moves: str = "last", unscaled: str = 
                 optimizer.zero_grad()
             loss = F.mse_loss(model(inputs), targets)
             (loss * loss_scale / (len(parts) if averaged in ("loss", "twice") else 1)).backward()
+            if unscaled == "each part":
+                divide()
             if moves == "each part":
                 schedule.step()
         if unscaled == "before":
             divide()
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
-        if unscaled == "after":
+        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm * (loss_scale if unscaled == "after, by a scaled limit" else 1))
+        if unscaled.startswith("after"):
             divide()
         if moves == "first":
             schedule.step()
@@ -489,6 +491,11 @@ CHECKS = (
             Wrong(update_variant(averaged="never"),
                   "The gradients add up over the micro-batches and nobody divides: the loss is a sum of means, so more parts make "
                   "longer gradients."),
+            Wrong(update_variant(unscaled="each part"),
+                  "You unscale with every micro-batch: what is in .grad already is divided again each time, and the last part alone counts. Unscale "
+                  "once, when all parts are in."),
+            Wrong(update_variant(unscaled="after, by a scaled limit"),
+                  "You clip scaled gradients by a scaled limit, and the weights are right; the length that you tell is still scaled."),
             Wrong(update_variant(unscaled="never"),
                   "The gradients are never unscaled. Clipping hides it at first; what it tells you is not the length of the gradient."),
             Wrong(update_variant(moves="first"),
