@@ -186,7 +186,7 @@ def heads_cases(rng: np.random.Generator) -> list[Case]:
     return cases
 
 
-def heads_variant(split: str = "tokens first", join: str = "tokens first", diagonal: int = 0):
+def heads_variant(split: str = "tokens first", join: str = "tokens first", diagonal: int = 0, scale: Callable[[int], float] | None = None):
     "The causal heads of the exercise with one thing done otherwise."
 
     def causal_heads(hidden_states: Tensor, qkv_weight: Tensor, out_weight: Tensor, num_heads: int) -> Tensor:
@@ -194,10 +194,12 @@ def heads_variant(split: str = "tokens first", join: str = "tokens first", diago
         projected = (hidden_states @ qkv_weight.T).chunk(3, dim=-1)
         if split == "in one go":
             query, key, value = (part.reshape(batch, num_heads, seq, -1) for part in projected)
+        elif split == "head by head":
+            query, key, value = torch.cat(projected, dim=-1).reshape(batch, seq, num_heads, 3, -1).permute(3, 0, 2, 1, 4)
         else:
             query, key, value = (part.reshape(batch, seq, num_heads, -1).transpose(1, 2) for part in projected)
         seen = torch.ones(seq, seq, dtype=torch.bool).tril(diagonal)
-        context = F.scaled_dot_product_attention(query, key, value, seen)
+        context = F.scaled_dot_product_attention(query, key, value, seen, scale=scale and scale(hidden_size))
         order = {"tokens first": (0, 2, 1, 3), "in one go": (0, 1, 2, 3), "slots first": (0, 2, 3, 1), "turned": (0, 1, 3, 2)}[join]
         return context.permute(order).reshape(batch, seq, hidden_size) @ out_weight.T
 
@@ -531,6 +533,12 @@ CHECKS = (
             Wrong(heads_variant(split="in one go"),
                   "The joining is right and the cutting is not any more: the heads' places are no longer tokens, and the causal mask "
                   "forbids the wrong things."),
+            Wrong(heads_variant(split="head by head"),
+                  "The rows of qkv_weight are read head by head, as query, key and value of each. They make all queries first, then all keys, then "
+                  "all values."),
+            Wrong(heads_variant(scale=lambda hidden_size: 1.0), "The scores are not divided by √head_dim any more."),
+            Wrong(heads_variant(scale=lambda hidden_size: hidden_size**-0.5),
+                  "The scores are divided by the root of the hidden size: each head's dot product is over its own head_dim slots alone."),
             Wrong(heads_variant(join="slots first"),
                   "No future leaks, but the slots of all heads are interleaved: the output map expects the whole of head 0 first, then "
                   "head 1, so the weights of a trained model would not fit."),
