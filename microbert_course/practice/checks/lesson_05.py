@@ -336,7 +336,7 @@ def vectors_of_transformers(bert: MicroBert, input_ids: Tensor, attention_mask: 
     return torch.stack([row / row.norm() for row in rows])
 
 
-def vectors_variant(masked: bool = True, real_mean: bool = True, length_one: bool = True, dim: int = -1):
+def vectors_variant(masked: bool = True, real_mean: bool = True, length_one: bool = True, dim: int | tuple[int, ...] = -1):
     "Vectors of texts, with what is wrong in the broken ones."
 
     def sentence_vectors(bert: MicroBert, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -375,6 +375,10 @@ SENTENCE_VECTORS = Check(
         Wrong(vectors_variant(masked=False, real_mean=False), f"Two faults are left: {UNMASKED}; and {ALL_PLACES}."),
         Wrong(vectors_variant(masked=False, dim=0), f"Two faults are left: {UNMASKED}; and {WRONG_AXIS}."),
         Wrong(vectors_variant(real_mean=False, dim=0), f"Two faults are left: {ALL_PLACES}; and {WRONG_AXIS}."),
+        Wrong(lambda bert, input_ids, attention_mask: F.normalize(bert(input_ids, attention_mask)[:, 0], dim=-1),
+              "That is the first token's vector, scaled. Asked for is the mean of all real tokens."),
+        Wrong(vectors_variant(dim=(0, 1)),
+              "All vectors are divided by one number, the length of the whole batch: each is to be scaled to length 1 by its own."),
         Wrong(vectors_variant(length_one=False),
               "Padding is out of it, but the vectors are no longer scaled to length 1: their dot products are not cosines, and long "
               "vectors win every search."),
