@@ -159,6 +159,8 @@ def adamw_variant(decay: str = "decoupled", corrected: bool = True, eps_at: str 
                 state = {"t": state["t"]}
             state["m"] = kept1 * state.get("m", 0) + (1 - kept1) * gradient
             state["v"] = kept2 * state.get("v", 0) + (1 - kept2) * (gradient**2 if tidy else gradient.square_())
+            if memory == "in float32":
+                state.update(m=state["m"].float(), v=state["v"].float())
             first, second = (1 - beta1**t, 1 - beta2**t) if corrected else (1.0, 1.0)
             root = {"end": (state["v"] / second).sqrt() + eps, "inside": (state["v"] / second + eps).sqrt(),
                     "before": (state["v"].sqrt() + eps) / math.sqrt(second)}[eps_at]
@@ -447,6 +449,8 @@ CHECKS = (
             *(Wrong(adamw_variant(memory=memory),
                     "Your memory is not in self.state[parameter], where state_dict() and load_state_dict() look for it (id(parameter) is another "
                     "number in the next process): a resumed run starts again with empty means, and nobody is told.") for memory in ("own", "by id")),
+            Wrong(adamw_variant(memory="in float32"),
+                  "m and v are float32 whatever the parameter is: torch.zeros of a shape knows no dtype. They have the parameter's."),
             Wrong(adamw_variant(memory="not written"),
                   "Both means start at 0 again at every update: what you work out is never written back, so nothing is remembered."),
             Wrong(adamw_variant(counted="never"),

@@ -23,7 +23,7 @@ def optimizer_walk(
     gradients: list[list[Tensor | None]],  # one an update and weight, group after group; None = no gradient
     settings: dict,
     reload_before: int | None = None,  # the update before which a new optimizer takes over the old one's saved state
-) -> dict[str, Any]:  # the weights after every update, and whether all gradients are what they were
+) -> dict[str, Any]:  # the weights after every update, whether all gradients are what they were, and the memory's dtype
     "Where an optimizer leads the weights, if the gradients are these."
     parameters = [[nn.Parameter(weight.clone()) for weight in group["weights"]] for group in groups]
     own = [{name: value for name, value in group.items() if name != "weights"} for group in groups]
@@ -31,7 +31,12 @@ def optimizer_walk(
     def fresh() -> torch.optim.Optimizer:
         return answer([{"params": mine, **theirs} for mine, theirs in zip(parameters, own, strict=True)], **settings)
 
-    flat, path, kept, optimizer = sum(parameters, []), [], True, fresh()
+    def is_like(parameter: nn.Parameter) -> bool:
+        held = optimizer.state.get(parameter, {})
+        tensors = [one for one in (held.values() if isinstance(held, dict) else held) if isinstance(one, Tensor)]
+        return all(one.dtype == parameter.dtype for one in tensors if one.shape == parameter.shape)
+
+    flat, path, kept, alike, optimizer = sum(parameters, []), [], True, True, fresh()
     for number, update in enumerate(gradients):
         if number == reload_before:  # as another process would: with parameters that are other objects
             saved, parameters = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(parameters)
@@ -41,9 +46,10 @@ def optimizer_walk(
             parameter.grad = None if gradient is None else gradient.clone()
         optimizer.step()
         path.append([parameter.detach().clone() for parameter in flat])
+        alike &= all(map(is_like, flat))
         kept &= all(parameter.grad is not None and torch.equal(parameter.grad, gradient)
                     for parameter, gradient in zip(flat, update, strict=True) if gradient is not None)
-    return {"the weights": path, "the gradients are what they were": kept}
+    return {"the weights": path, "the gradients are what they were": kept, "the memory has the parameters' dtype": alike}
 
 
 def updates(
