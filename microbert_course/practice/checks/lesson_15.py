@@ -13,13 +13,13 @@ from microbert_course.practice.uses import lesson_15 as uses
 # 15.1: to each its piece
 
 def gradient_cases(rng: np.random.Generator) -> list[Case]:
-    "Several shapes on 2 to 5 processes, once without padding; fewer numbers than processes; one process; float64. None is near zero: a mean might be rounding alone."
+    "Several shapes on 2 to 5 processes, once without padding; fewer numbers than processes; one process; float64 and float16. None is near zero: a mean might be rounding alone."
     def case(num_processes, shapes, dtype=torch.float32):
         return {"gradients": [[tensor(rng, *shape, dtype=dtype).abs() + 0.5 for shape in shapes] for _ in range(num_processes)]}
 
     side = int(rng.integers(3, 6))
     return [case(2, [(2, 1), (1,)]), case(3, [(side, 4), (5,), (2, 3)], torch.float64), case(4, [(side, 2), (3, 2, side), (7,)]),
-            case(2, [(side, 4), (6,)]), case(5, [(3,)]), case(1, [(2, side), (3,)])]
+            case(2, [(side, 4), (6,)]), case(5, [(3,)]), case(3, [(side, 3), (4,)], torch.float16), case(1, [(2, side), (3,)])]
 
 
 def pieces_variant(mean: str = "mean", padding: str = "end", cut: str = "consecutive", order: str = "rows", gathered: bool = False):
@@ -33,7 +33,7 @@ def pieces_variant(mean: str = "mean", padding: str = "end", cut: str = "consecu
             if padding == "each":
                 flat = [torch.cat([f, f.new_zeros(-len(f) % n)]) for f in flat]
             row = torch.cat(flat[::-1] if order == "backwards" else flat)
-            zeros = row.new_zeros(-len(row) % n)
+            zeros = row.new_zeros(n - len(row) % n if padding == "always" else -len(row) % n)
             if padding == "dropped":
                 row = row[: len(row) // n * n]
             elif padding != "none":
@@ -41,10 +41,14 @@ def pieces_variant(mean: str = "mean", padding: str = "end", cut: str = "consecu
             rows.append(row)
         stacked = torch.stack(rows)
         whole = {"mean": stacked.mean(0), "sum": stacked.sum(0), "first": stacked[0]}.get(mean)
+        if padding == "float32":
+            whole = torch.cat([whole, torch.zeros(0)])
         if gathered:
             return [whole] * n
         if mean == "own":
             return [row.tensor_split(n)[rank] for rank, row in enumerate(rows)]
+        if cut == "chunks":
+            return list(whole.chunk(n))
         if cut == "strided":
             return [whole[rank::n] for rank in range(n)]
         return list(whole.tensor_split(n))
@@ -183,8 +187,13 @@ CHECKS = (
                   "You fill up each gradient by itself, so that zeros stand in the middle of the row. They belong behind the last number of all."),
             Wrong(pieces_variant(padding="front"),
                   "The zeros stand in front and shift every number. They belong behind the last one."),
-            Wrong(pieces_variant(padding="none"),
-                  "Your pieces have different lengths where the row does not divide. Messages of a gather are equally long: fill up with zeros."),
+            *(Wrong(pieces_variant(padding="none", cut=cut),
+                    "Your pieces have different lengths where the row does not divide. Messages of a gather are equally long: fill up with zeros.")
+              for cut in ("consecutive", "chunks")),
+            Wrong(pieces_variant(padding="always"),
+                  "Where the row divides already, you add a zero for every process all the same. As few zeros as possible: there it is none."),
+            Wrong(pieces_variant(padding="float32"),
+                  "Your zeros are float32, and laid behind half-precision numbers they turn the whole row into float32. Make them of the gradients' dtype."),
             Wrong(pieces_variant(padding="dropped"),
                   "The last numbers are cut off where the row does not divide, and their parameters are never trained. Fill up with zeros."),
             Wrong(pieces_variant(cut="strided"),
