@@ -1,6 +1,7 @@
 """Checks of the exercises on sharded training."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -80,21 +81,29 @@ def filled_buffer(gradients: list[list[Tensor]]) -> list[Tensor]:
 # 15.2: clipping in pieces
 
 def clip_cases(rng: np.random.Generator) -> list[Case]:
-    "Long and short gradients, several pieces of a process or none, one process, nothing but zeros."
-    def case(sizes, scale, max_norm):
-        return {"pieces": [[tensor(rng, size) * scale for size in own] for own in sizes], "max_norm": float(max_norm)}
+    "Long and short gradients, one that is too long although a process's own part is not, several pieces of a process or none, one process, nothing but zeros."
+    def case(sizes, scale, max_norm=None):
+        pieces = [[tensor(rng, size) * scale for size in own] for own in sizes]
+        whole = float(torch.cat([piece for own in pieces for piece in own]).norm())
+        return {"pieces": pieces, "max_norm": float(max_norm or whole * rng.uniform(0.9, 0.95))}
 
     size = int(rng.integers(3, 9))
     return [case([[size], [size]], 4, rng.uniform(0.5, 1.5)), case([[size, 5], [4, size], [7, 2]], 2, rng.uniform(1, 2)),
             case([[size, 3], [6, 2]], 0.01, 1.0), case([[size, 6], [4], []], 3, rng.uniform(1, 3)), case([[size, 5]], 3, 1.0),
-            case([[4], [3]], 0, 1.0)]
+            case([[size, 3], [6, 2], [2, 4]], 2), case([[4], [3]], 0, 1.0)]
 
 
 def clip_variant(travels: str = "squares", when: str = "longer", how: str = "in place", root: bool = True, over: str = "all", told: str = "before",
-                 scale: str = "norm"):
+                 scale: str = "norm", sends: str | Callable = "once", decides: str = "all"):
     "Clipping with one thing done otherwise."
 
     def clip(pieces, max_norm, all_reduce):
+        if sends in (torch.stack, torch.cat):
+            return clip_variant()(pieces or sends(pieces), max_norm, all_reduce)
+        if sends == "a plain 0":
+            return clip_variant()(pieces, max_norm, all_reduce if pieces else lambda squares: all_reduce(0))
+        if sends == "each piece":
+            return clip_variant()(pieces, max_norm, lambda squares: sum((all_reduce(piece.square().sum()) for piece in pieces), torch.zeros(())))
         squares = sum((piece.square().sum() for piece in pieces), torch.zeros(()))
         if over == "each":
             for piece in pieces:
@@ -105,13 +114,15 @@ def clip_variant(travels: str = "squares", when: str = "longer", how: str = "in 
             norm = norm.sqrt() if root else norm
         else:
             norm = {"norms": all_reduce, "nothing": lambda own: own}[travels](squares.sqrt())
-        if when == "always" or norm > max_norm:
+        if when == "no longer":
+            max_norm = min(max_norm, float(norm) * (max_norm / float(norm)))
+        if when == "always" or (norm if decides == "all" else squares.sqrt()) > max_norm:
             for piece in pieces:
                 if scale == "clamp":
                     piece.clamp_(-max_norm, max_norm)
                 elif how == "in place":
                     piece *= max_norm / norm
-        return min(float(norm), max_norm) if told == "after" else float(norm)
+        return min(float(norm), max_norm) if told == "after" else float(squares.sqrt() if told == "own" else norm)
 
     return clip
 
@@ -226,7 +237,20 @@ CHECKS = (
             Wrong(clip_variant(when="always"),
                   "A short gradient is made longer, up to max_norm, and one of length zero becomes no number. Only what is too long is scaled."),
             Wrong(clip_variant(how="anew"),
-                  "The norm is right, and the gradients stay as they were: a product under the old name is a new tensor, which the optimizer never sees."),
+                  "The norm is right, and the gradients stay as they were: a product is a new tensor, and the optimizer never sees it, whatever name or "
+                  "place in a list it gets."),
+            Wrong(clip_variant(decides="own"),
+                  "Each process decides by the norm of its own pieces whether to clip, so one may clip and another not. The whole gradient's norm decides."),
+            Wrong(clip_variant(told="own"),
+                  "The gradients are right, and you return the norm of the process's own pieces. The whole gradient's is wanted, the same everywhere."),
+            Wrong(clip_variant(when="no longer"),
+                  "A gradient of nothing but zeros has the norm 0, and you divide by it. Look whether there is anything to clip before you work out the factor."),
+            Wrong(clip_variant(sends="each piece"),
+                  "A process without pieces calls `all_reduce` less often than the others, and they wait for ever. Add up your own squares first, none or "
+                  "many, and call it once."),
+            *(Wrong(clip_variant(sends=sends),
+                    "A process that has no pieces fails with you. It takes part, too: what it sends is a tensor that holds 0.")
+              for sends in (torch.stack, torch.cat, "a plain 0")),
             Wrong(clip_variant(over="each"),
                   "You clip every piece by itself. It is the whole gradient that has a norm."),
             Wrong(clip_variant(scale="clamp"),

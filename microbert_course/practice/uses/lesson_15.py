@@ -26,7 +26,7 @@ class Processes:
         def all_reduce(tensor: Tensor) -> Tensor:
             call = next(calls, None)
             if call is None or any(len(sent) <= call for sent in self.sent):
-                raise RuntimeError("this process waits for ever: the others have not called all_reduce so often")
+                raise TimeoutError("this process waits for ever: the others have not called all_reduce so often")
             return tensor.detach() + sum(sent[call] for other, sent in enumerate(self.sent) if other != rank)
         return all_reduce
 
@@ -37,6 +37,6 @@ def clipped(clip: Callable, pieces: list[list[Tensor]], max_norm: float) -> dict
     for rank, own in enumerate(pieces):
         clip([piece.clone() for piece in own], max_norm, processes.collect(rank))
     afterwards = [[piece.clone() for piece in own] for own in pieces]
-    norms = [clip(own, max_norm, processes.add_up(rank)) for rank, own in enumerate(afterwards)]
+    norms = [clip(list(own), max_norm, processes.add_up(rank)) for rank, own in enumerate(afterwards)]
     return {"the norms": norms, "the gradients": afterwards,
             "all processes call all_reduce equally often": len({len(sent) for sent in processes.sent}) == 1}
