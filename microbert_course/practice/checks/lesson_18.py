@@ -16,25 +16,29 @@ from microbert_course.practice.uses import lesson_18
 
 
 def attention_cases(rng: np.random.Generator) -> list[Case]:
-    "Groups of one to three, one query alone, causal rows, a mask that is a row's or everybody's, gradients; all weights dropped."
+    "Groups of one to three, one query alone, causal rows, a mask that is a row's, everybody's or both, gradients, float64; all weights dropped, or every other one."
     cases = []
-    for batch, num_kv_heads, group_size, num_queries, num_keys, kind in ((1, 2, 3, 4, 4, "causal"), (2, 3, 2, 1, 5, "mask"), (2, 2, 2, 3, 6, "mask"),
-                                                                        (1, 3, 1, 2, 4, "none"), (3, 1, 3, 2, 5, "none"), (2, 2, 2, 3, 5, "dropped")):
-        case = {"query": tensor(rng, batch, num_kv_heads * group_size, num_queries, 4), "key": tensor(rng, batch, num_kv_heads, num_keys, 4),
-                "value": tensor(rng, batch, num_kv_heads, num_keys, 4)}
+    for batch, num_kv_heads, group_size, num_queries, num_keys, head_dim, kind in (
+            (1, 2, 3, 4, 4, 5, "causal"), (2, 3, 2, 1, 5, 4, "both"), (2, 2, 2, 3, 6, 4, "both"), (2, 1, 2, 3, 5, 4, "row"), (3, 2, 1, 2, 4, 6, "everybody"),
+            (1, 3, 1, 2, 4, 6, "none"), (3, 1, 3, 2, 5, 4, "none"), (2, 2, 2, 3, 4, 6, "float64"), (2, 2, 2, 3, 5, 4, "dropped"), (2, 2, 2, 8, 1, 4, "some")):
+        dtype = torch.float64 if kind == "float64" else torch.float32
+        query = tensor(rng, batch, num_kv_heads * group_size, num_queries, head_dim, dtype=dtype)
+        key, value = (tensor(rng, batch, num_kv_heads, num_keys, head_dim, dtype=dtype) for _ in range(2))
+        case = {"query": query, "key": key, "value": value}
         if kind == "causal":
-            case |= {"is_causal": True, "upstream": tensor(rng, batch, num_kv_heads * group_size, num_queries, 4)}
-        if kind == "mask":
-            may_look = torch.from_numpy(rng.random((batch, 1, num_queries, num_keys)) < 0.6)
+            case |= {"is_causal": True, "upstream": tensor(rng, *query.shape)}
+        if kind in ("row", "everybody", "both"):
+            may_look = torch.from_numpy(rng.random((1 if kind == "everybody" else batch, 1, 1 if kind == "row" else num_queries, num_keys)) < 0.6)
             may_look[..., 0], may_look[..., -1] = True, False
             case["may_look"] = may_look
-        if kind == "dropped":
-            case["dropout"] = 1.0
+        if kind in ("dropped", "some"):
+            case["dropout"] = 1.0 if kind == "dropped" else 0.5
         cases.append(case)
     return cases
 
 
-def attention_variant(sharing: str = "neighbours", scale: str = "root", mask: str = "used", causal: bool = True, values: str = "shared", drops: bool = True):
+def attention_variant(sharing: str = "neighbours", scale: str = "root", mask: str = "used", causal: bool = True, values: str = "shared",
+                      drops: str = "weights", dtype: torch.dtype | None = None):
     "Shared keys with some things done otherwise."
 
     def attention(query: Tensor, key: Tensor, value: Tensor, may_look: Tensor | None = None, dropout: float = 0.0, is_causal: bool = False) -> Tensor:
@@ -43,13 +47,16 @@ def attention_variant(sharing: str = "neighbours", scale: str = "root", mask: st
         for head in range(query.size(1)):
             at = {"neighbours": head // group_size, "in turns": head % num_kv_heads, "the first": 0}[sharing]
             of_value = {"shared": at, "the first": 0}[values]
-            scores = query[:, head] @ key[:, at].mT / (math.sqrt(query.size(-1)) if scale == "root" else 1.0)
+            scores = query[:, head] @ key[:, at].mT / {"root": math.sqrt(query.size(-1)), "none": 1.0, "of 4": 2.0}[scale]
             if is_causal and causal:
                 scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
             if may_look is not None and mask != "ignored":
-                scores = scores.masked_fill(~may_look[:, 0] if mask == "used" else may_look[:, 0], -math.inf)
-            contexts.append(F.dropout(scores.softmax(dim=-1), dropout if drops else 0.0) @ value[:, of_value])
-        return torch.stack(contexts, dim=1)
+                if mask == "spelled out":
+                    may_look = may_look.view(query.size(0), 1, *scores.shape[1:])
+                scores = scores.masked_fill(may_look[:, 0] if mask == "turned round" else ~may_look[:, 0], -math.inf)
+            context = F.dropout(scores.softmax(dim=-1), dropout if drops == "weights" else 0.0) @ value[:, of_value]
+            contexts.append(F.dropout(context, dropout) if drops == "context" else context)
+        return torch.stack(contexts, dim=1).to(dtype or query.dtype)
 
     return attention
 
@@ -228,10 +235,16 @@ CHECKS = (
             Wrong(attention_variant(sharing="the first"), "All your query heads look at the first key head. The others are never read."),
             Wrong(attention_variant(values="the first"), "The keys are shared rightly, and the values all come from the first value head."),
             Wrong(attention_variant(scale="none"), "The scores are not divided by the root of head_dim, as lesson 03 does: the softmax becomes too hard."),
+            Wrong(attention_variant(scale="of 4"), "The scores are divided by 2 whatever head_dim is: it is the root of head_dim that they are divided by."),
+            Wrong(attention_variant(dtype=torch.float32), "You answer in float32 whatever the dtype of `query` is."),
+            Wrong(attention_variant(mask="spelled out"),
+                  "`may_look` need not have the full shape: with a 1 for the batch or for the queries it holds for all of them, so let it stretch."),
             Wrong(attention_variant(mask="ignored"), "`may_look` is not used: your queries look at keys that they may not see."),
             Wrong(attention_variant(mask="turned round"), "`may_look` is read the wrong way round: True means that the key may be looked at."),
             Wrong(attention_variant(causal=False), "`is_causal` is not used: your queries see the keys after their own place, the future."),
-            Wrong(attention_variant(drops=False), "`dropout` is not handed on: a model that trains with your attention drops no weight, whatever it is told."),
+            Wrong(attention_variant(drops="nothing"), "`dropout` is not handed on: a model that trains with your attention drops no weight, whatever it is told."),
+            Wrong(attention_variant(drops="context"),
+                  "You drop numbers of the gathered vectors. What is dropped are the weights: a query that drops a key hears nothing of all its value."),
         ),
     ),
     Check(
