@@ -81,11 +81,12 @@ def attention_by_groups(query: Tensor, key: Tensor, value: Tensor, may_look: Ten
 
 
 def nucleus_cases(rng: np.random.Generator) -> list[Case]:
-    "A share that the first token has alone, middling ones, everything; never within rounding of a sum."
+    "A share that the first token has alone, middling ones, everything, both dtypes; never within rounding of a sum."
     cases = []
     for batch, vocab, low, high in ((1, 4, 0.55, 0.8), (2, 5, 0.02, 0.1), (3, 7, 0.3, 0.7), (2, 9, 0.8, 0.95), (1, 6, 1.0, 1.0)):
+        dtype = torch.float64 if batch == 3 else torch.float32
         while True:
-            scores, top_p = 1.5 * tensor(rng, batch, vocab), float(rng.uniform(low, high))
+            scores, top_p = 1.5 * tensor(rng, batch, vocab, dtype=dtype), float(rng.uniform(low, high))
             sums = scores.sort(dim=-1, descending=True).values.softmax(dim=-1).cumsum(dim=-1)
             if top_p == 1 or ((sums - top_p).abs().min() > 1e-3 and all(row.argsort(descending=True).tolist() != list(range(vocab)) for row in scores)):
                 break
@@ -265,6 +266,9 @@ CHECKS = (
                   "Your nucleus holds one token too many: it ends with the token that reaches the share, not with the one after it."),
             Wrong(nucleus_variant(outside=0.0),
                   "Outside you write 0, and a score of 0 is a probability like any other. Minus infinity becomes 0 in the softmax."),
+            Wrong(nucleus_variant(outside=-1e9),
+                  "Outside you write a very low score, which is not minus infinity. In the softmax they are alike, and whoever asks which tokens are left finds all.",
+                  lambda scores, case: bool(scores.isfinite().all() and scores.min() < -1e3)),
             Wrong(nucleus_variant(direction="lowest"), "You sort the other way round and keep the least probable tokens."),
         ),
     ),
