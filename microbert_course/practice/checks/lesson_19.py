@@ -24,7 +24,8 @@ def packing_cases(rng: np.random.Generator) -> list[Case]:
     def case(sizes: list[int], max_seq_len: int, pad_id: int, look_alike: bool = False) -> Case:
         pairs = [example(size, bool(rng.integers(0, 2))) for size in sizes]
         if look_alike:
-            pairs[0][0][size // 2 if (size := sizes[0]) > 1 else 0] = pad_id
+            ids, labels = pairs[0]
+            ids[2], labels[1:3] = pad_id, (pad_id, ids[3])  # read and asked for, as any token
         return {"ids": [ids for ids, _ in pairs], "labels": [labels for _, labels in pairs], "max_seq_len": max_seq_len, "pad_id": pad_id}
 
     several = [int(size) for size in rng.integers(2, 9, 14)]
@@ -37,6 +38,7 @@ def packing_variant(labels: str = "their own", numbers: str = "of the row", posi
     "Rows filled seat by seat, with one thing done otherwise."
 
     def pack(examples: list[Example], max_seq_len: int, pad_id: int) -> Packed:
+        packed = 0
         if too_long == "cut":
             examples = [Example(example.ids[:max_seq_len], example.labels[:max_seq_len]) for example in examples]
         shared = best_fit([len(example.ids) for example in examples], max_seq_len)
@@ -52,13 +54,16 @@ def packing_variant(labels: str = "their own", numbers: str = "of the row", posi
         for members in shared:
             seats = []
             for index, member in enumerate(members):
-                number = {"of the row": index + 1, "ones": 1, "from zero": index, "of all": member + 1}[numbers]
+                number = {"of the row": index + 1, "ones": 1, "from zero": index, "of all": member + 1, "running": (packed := packed + 1)}[numbers]
                 for place, (token, label) in enumerate(zip(examples[member].ids, examples[member].labels, strict=True)):
                     place = place if positions == "of the example" else len(seats)
                     seats.append([token, 0 if real == "ids" and token == pad_id else number, place, label])
             if labels == "shifted":
                 for seat, following in zip(seats, [*(seat[0] for seat in seats[1:]), -100], strict=True):
                     seat[3] = following
+            if labels in ("none after padding", "never padding"):
+                seats = [[token, number, place, -100 if (token if labels == "none after padding" else label) == pad_id else label]
+                         for token, number, place, label in seats]
             if labels == "not shifted":
                 seats = [[token, number, place, token if label != -100 else -100] for token, number, place, label in seats]
             free = [[pad_id if filler != "zeros" else 0, 0, 0 if filler != "places" else place, {"ids": pad_id, "nought": 0}.get(filler, -100)]
@@ -242,6 +247,11 @@ CHECKS = (
                   "You give every example its place in the list for a number. The count begins at 1 in every row."),
             Wrong(packing_variant(real="ids"),
                   "You take every token that is `pad_id` for padding. An example may hold that id itself: the seats say what is padding, not the ids."),
+            *(Wrong(packing_variant(labels=labels),
+                    "You ask nothing where a token is `pad_id`. An example may hold that id itself and ask for it: it is in free seats alone that you write -100.")
+              for labels in ("none after padding", "never padding")),
+            Wrong(packing_variant(numbers="running"),
+                  "Your numbers go on from row to row. The count begins at 1 in every row."),
             Wrong(packing_variant(positions="of the row"),
                   "Positions go on through the row. In every example they begin at 0, as if it were alone."),
             Wrong(packing_variant(filler="places"),
