@@ -102,11 +102,11 @@ def packed_by_joining(examples: list[Example], max_seq_len: int, pad_id: int) ->
 
 # 19.2: a mixture that resumes
 
-SLIPPERY = (29, 57, 58)  # 100 · 0.29 is 28.999999999999996: cut off, it is 28
+SLIPPERY = (29, 57, 58)  # 100 · 0.29 is 28.999999999999996: cut off, it is 28; 100 · 0.14 is 14.000000000000002: rounded up, it is 15
 
 
 def mixture_cases(rng: np.random.Generator) -> list[Case]:
-    "From the start and from the middle, within an order and over its end; rates that cutting off spoils; one set alone; no draws."
+    "From the start and from the middle, within an order and over its end; rates that cutting off spoils, and rounding up; one set alone; no draws."
     def case(percent: tuple[int, ...], sizes: tuple[int, ...], start: int, num_draws: int) -> Case:
         names = rng.permutation(["alpaca", "cola", "gsm8k", "sst2"])[: len(percent)].tolist()
         return {"sizes": dict(zip(names, sizes, strict=True)), "percent": dict(zip(names, percent, strict=True)), "seed": int(rng.integers(1_000)),
@@ -114,7 +114,7 @@ def mixture_cases(rng: np.random.Generator) -> list[Case]:
 
     slippery = int(rng.choice(SLIPPERY))
     return [case((60, 40), (60, 70), 0, 6), case((70, 30), (160, 90), int(rng.integers(20, 90)), 8), case((slippery, 100 - slippery), (90, 110), 0, 100),
-            case((slippery, 12, 88 - slippery), (31, 17, 95), 130 + int(rng.integers(60)), 110), case((100,), (9,), 0, 27), case((25, 75), (40, 40), 200, 0)]
+            case((slippery, 14, 86 - slippery), (31, 17, 95), 130 + int(rng.integers(60)), 110), case((100,), (9,), 0, 27), case((25, 75), (40, 40), 200, 0)]
 
 
 def order_of(size: int, seed: int, again: int) -> np.ndarray:  # (size,) a permutation; as the exercise has it
@@ -125,10 +125,11 @@ def mixture_variant(counts: str = "rounded", dealt: str = "counted", orders: str
     "Draws one after another, with some things done otherwise."
 
     def draws(sizes: dict[str, int], rates: dict[str, float], seed: int, start: int, stop: int) -> list[tuple[str, int]]:
-        shares = {name: int(100 * rate) if counts == "cut" else round(100 * rate) for name, rate in rates.items()}
-        shares[list(rates)[-1]] += 100 - sum(shares.values())
+        shares = {name: {"cut": int, "up": math.ceil, "rounded": round}[counts](100 * rate) for name, rate in rates.items()}
+        shares[list(rates)[-1]] += max(0, 100 - sum(shares.values()))
         line = [name for name, share in shares.items() for _ in range(share)]
-        before = Counter({name: round(start * rate) for name, rate in rates.items()}) if dealt == "guessed" else Counter()
+        guessed = {"guessed": start, "whole blocks": start // 100 * 100}.get(dealt, 0)
+        before = Counter({name: round(guessed * rate) for name, rate in rates.items()})
         drawn = []
         for number in range({"counted": 0, "of the block": start // 100 * 100}.get(dealt, start), stop):
             block, place = divmod(number, 100)
@@ -283,6 +284,8 @@ CHECKS = (
             Wrong(mixture_variant(counts="cut"),
                   "A rate of 0.29 gets 28 draws of 100: 100 · 0.29 is a little less than 29, and `int` cuts off. What is missing goes to the last set, for "
                   "ever."),
+            Wrong(mixture_variant(counts="up"),
+                  "A rate of 0.14 gets 15 draws of 100: 100 · 0.14 is a little more than 14, and you round up. Take the nearest whole number."),
             Wrong(mixture_variant(dealt="from here"),
                   "A run that is resumed deals every set from its first row on again: the draws before `start` have to be counted too."),
             Wrong(mixture_variant(orders="same"),
@@ -296,6 +299,8 @@ CHECKS = (
             Wrong(mixture_variant(dealt="guessed"),
                   "You take the rate times `start` for what has been dealt. At the end of a block that is right; within one the order is chance, so its "
                   "draws have to be counted."),
+            Wrong(mixture_variant(dealt="whole blocks"),
+                  "You count what whole blocks have dealt, but forget the draws between the beginning of the block and `start`."),
             Wrong(mixture_variant(dealt="of the block"),
                   "You play the block from its beginning, but forget what the blocks before it have dealt."),
         ),
