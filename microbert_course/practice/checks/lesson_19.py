@@ -180,7 +180,13 @@ def rates_cases(rng: np.random.Generator) -> list[Case]:
             {"sizes": sizes(*some), "temperature": 1.0, "limit": 400}, {"sizes": sizes(*some, 777), "temperature": float(rng.uniform(2, 5)), "limit": 500},
             {"sizes": sizes(*some), "temperature": float(rng.uniform(0.4, 0.8)), "limit": None}, {"sizes": sizes(50_000, 7, 300), "temperature": 100.0, "limit": 2**20},
             {"sizes": sizes(12), "temperature": 2.0, "limit": None}, {"sizes": sizes(5, 9), "temperature": 0.0, "limit": None},
-            {"sizes": sizes(5, 9), "temperature": -1.0, "limit": None}, {"sizes": sizes(5, 9), "temperature": 2.0, "limit": 0}]
+            {"sizes": sizes(5, 9), "temperature": -1.0, "limit": None}, {"sizes": sizes(5, 9), "temperature": 2.0, "limit": 0},
+            {"sizes": sizes(5, 9), "temperature": 2.0, "limit": -int(rng.integers(1, 20))}]
+
+
+def makes_no_sense(_, case: Case) -> bool:
+    "Whether the case is one to refuse."
+    return case["temperature"] <= 0 or (case["limit"] is not None and case["limit"] < 1)
 
 
 def rates_variant(power: str = "1/T", limit_at: str = "sizes", normal: str = "sum", refuses: bool = True):
@@ -208,7 +214,7 @@ def rates_variant(power: str = "1/T", limit_at: str = "sizes", normal: str = "su
 
 
 def rates_by_logarithm(sizes: dict[str, int], temperature: float = 1.0, limit: int | None = None) -> dict[str, float]:
-    if not temperature > 0 or limit == 0:
+    if not temperature > 0 or (limit is not None and not limit > 0):
         raise ValueError("no")
     scores = np.log(np.minimum(list(sizes.values()), math.inf if limit is None else limit)) / temperature
     weights = np.exp(scores - scores.max())
@@ -328,7 +334,7 @@ CHECKS = (
             Wrong(rates_variant(normal="largest"),
                   "You divide by the largest rate; the sum is what makes them shares of the draws."),
             Wrong(rates_variant(refuses=False),
-                  "A temperature of 0 or below, or a limit below 1, makes no sense, and you answer rates: raise a ValueError."),
+                  "A temperature of 0 or below, or a limit below 1, makes no sense, and you answer rates: raise a ValueError.", makes_no_sense),
         ),
     ),
 )
