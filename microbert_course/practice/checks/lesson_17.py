@@ -13,28 +13,36 @@ from microbert_course.practice.uses import lesson_17 as uses
 # 17.1: what is trained
 
 def choice_cases(rng: np.random.Generator) -> list[Case]:
-    "Every choice alone and after others, on models of several depths, training or not; then two that must be refused."
+    "Every choice alone and after others, on models of several depths, training or not; then what must be refused."
     orders = [["classifier"], ["last_2"], ["last_3"], ["all"], rng.permutation(["classifier", "last_2", "last_3", "all"]).tolist(), ["classifier", "all", "last_2"]]
     depths = rng.permutation([3, 4, 5, 6])
     cases = [{"num_layers": int(depths[number % 4]), "choices": choices, "is_training": number != 1} for number, choices in enumerate(orders)]
-    return [*cases, {"num_layers": 2, "choices": ["last_2"], "is_training": True}, {"num_layers": 4, "choices": ["last_4"], "is_training": True},
-            {"num_layers": 2, "choices": ["last_3"], "is_training": True}]
+    return [*cases, {"num_layers": 2, "choices": ["last_2"], "is_training": True}, *(
+        {"num_layers": num_layers, "choices": [layers], "is_training": True}
+        for num_layers, layers in ((4, "last_4"), (2, "last_3"), (4, "last_1"), (4, "head"), (4, "last_two")))]
 
 
-def choice_variant(from_top: bool = True, pooler: str = "learns", embeddings: str = "frozen", unfreezes: bool = True, off_by: int = 0,
-                   refuses: bool = True, head_in_all: bool = True):
+def lets_through(_, case: Case) -> bool:
+    "Whether the case is one to refuse."
+    return not set(case["choices"]) <= {"classifier", "last_2", "last_3", "all"} or "last_3" in case["choices"] and case["num_layers"] < 3
+
+
+def choice_variant(from_top: bool | str = True, pooler: str = "learns", embeddings: str = "frozen", unfreezes: bool = True, off_by: int = 0,
+                   refuses: str = "by name", head_in_all: bool = True):
     "The choice with one thing done otherwise."
 
     def train_only(model, layers):
         blocks = list(model.bert.blocks)
         number = {"classifier": 0, "last_2": 2, "last_3": 3, "all": len(blocks)}.get(layers)
-        if refuses and (number is None or number > len(blocks)):
+        if number is None and refuses == "what is read":
+            number = int(layers.removeprefix("last_"))
+        if refuses != "nothing" and (number is None or number > len(blocks)):
             raise CourseError(f"layers is {layers!r}")
         number = min(len(blocks), number or 0)
         if unfreezes:
             model.requires_grad_(True)
         if layers != "all":
-            kept = len(blocks) - number - off_by if number else len(blocks)
+            kept = len(blocks) - number - off_by if number else 0 if from_top == "but the last" else len(blocks)
             frozen = blocks[:kept] if from_top else blocks[len(blocks) - kept:]
             for part in (*frozen, *([model.bert.embeddings] if embeddings == "frozen" else []), *([model.bert.pooler] if pooler == "frozen" else [])):
                 part.requires_grad_(False)
@@ -193,8 +201,14 @@ CHECKS = (
                   "One block too many learns: `last_2` is two blocks and the head."),
             Wrong(choice_variant(off_by=-1),
                   "One block too few learns: `last_2` is two blocks and the head."),
-            Wrong(choice_variant(refuses=False),
-                  "A choice that does not exist, or names more blocks than there are, is taken for another one in silence. Raise a CourseError."),
+            Wrong(choice_variant(from_top="but the last"),
+                  "With `classifier`, all blocks learn, and none should. A slice with minus the number of blocks? -0 is 0: up to it there is nothing, from it "
+                  "everything."),
+            Wrong(choice_variant(refuses="what is read"),
+                  "You read a number out of `layers`, whatever stands there: not every text holds one. Ask first whether it is one of the four choices."),
+            Wrong(choice_variant(refuses="nothing"),
+                  "A choice that does not exist, such as `last_1`, or one that names more blocks than there are, is taken in silence. Raise a CourseError.",
+                  lets_through),
         ),
     ),
     Check(
