@@ -97,7 +97,7 @@ def loss_variant(weight: str = "inverse", divisor: str = "texts", counted: str =
             counts = torch.bincount(labels, minlength=len(counts)).clamp(min=1)
         share = counts.to(logits.dtype) / counts.sum()
         weights = {"inverse": 1 / (len(counts) * share), "share": share, "no labels": 1 / share, "root": (1 / (len(counts) * share)).sqrt(),
-                   "rest": 1 - share, "one": torch.ones_like(share)}[weight]
+                   "rest": 1 - share, "mean of labels": (1 / share) / (1 / share).mean(), "bare": 1 / counts, "one": torch.ones_like(share)}[weight]
         losses = F.cross_entropy(logits, labels, reduction="none")
         picked = weights[labels] if kept == "labels" else weights[logits.argmax(-1)]
         total = (picked * (losses.detach() if detached else losses)).sum()
@@ -228,6 +228,10 @@ CHECKS = (
                   "You add the losses up and do not divide: twice the batch, twice the gradient."),
             Wrong(loss_variant(weight="no labels"),
                   "Your weights are larger by the number of labels, and so is the loss. Over the training texts they are to be 1 on average."),
+            Wrong(loss_variant(weight="mean of labels"),
+                  "Your weights are 1 on average over the labels. Over the training texts they are to be: there a frequent label's weight counts more often."),
+            Wrong(loss_variant(weight="bare"),
+                  "One over the count makes all labels count alike, and the loss small: over the training texts the weights are to be 1 on average."),
             Wrong(loss_variant(divisor="weights"),
                   "You divide by the sum of the weights in this batch, as torch's own mean does. A batch of frequent labels alone then counts as much as any "
                   "other, and part of the balance is lost: divide by the number of texts."),
