@@ -123,7 +123,7 @@ def loss_by_texts(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
 # 17.3: when to stop
 
 def stop_cases(rng: np.random.Generator) -> list[Case]:
-    "Curves that rise, fall, stand still and come back, scores that repeat, and patience of 1 to 4."
+    "Curves that rise, fall, stand still and come back, scores that repeat, that begin at 0 or hardly rise, and patience of 1 to 4."
     cases = []
     for patience in (1, 2, 3, 4, 2, 3):
         rise = np.sort(rng.integers(50, 80, size=rng.integers(2, 5)))
@@ -133,23 +133,26 @@ def stop_cases(rng: np.random.Generator) -> list[Case]:
     best = float(rng.integers(60, 70)) / 100
     dip = [best, best - 0.05, best - 0.03, best, best - 0.01, best + 0.1]  # comes back to the best, no higher
     zigzag = [best, best - 0.1, best - 0.05, best + 0.02, best - 0.1, best - 0.01, best - 0.05, best + 0.2]
-    return [*cases, {"scores": [round(score, 2) for score in dip], "patience": 3}, {"scores": [round(score, 2) for score in zigzag], "patience": 3},
+    from_nothing = [0.0, 0.0, *(round(float(score), 2) for score in rng.uniform(0.3, 0.9, 3))]
+    hardly = [round(best + look / 10_000, 4) for look in (0, 1, 2, 2, 3, 1)]
+    return [*cases, {"scores": from_nothing, "patience": 2}, {"scores": hardly, "patience": 2}, {"scores": [round(score, 2) for score in dip], "patience": 3}, {"scores": [round(score, 2) for score in zigzag], "patience": 3},
             {"scores": [best], "patience": 1}, {"scores": [round(best + 0.01 * look, 2) for look in range(5)], "patience": 2}]
 
 
-def stop_variant(against: str = "best", ties: bool = False, in_a_row: bool = True, late: int = 0, told: str = "first best", first: int = 0, sees: str = "past"):
+def stop_variant(against: str = "best", ties: bool = False, in_a_row: bool = True, late: int = 0, told: str = "first best", first: int = 0, sees: str = "past",
+                 looks_from: int = 1, begins: float | None = None, margin: float = 0.0):
     "Early stopping with one thing done otherwise."
 
     def early_stop(scores: list[float], patience: int) -> tuple[int, int]:
-        best, best_look, waited, looks = None, 0, 0, 0
+        best, best_look, waited, looks = begins, 0, 0, 0
         for look, score in enumerate(scores):
-            looks = look + 1
+            looks = look + looks_from
             rival = best if against == "best" or look == 0 else scores[look - 1]
-            if rival is None or score > rival or (ties and score == rival):
+            if rival is None or score > rival + margin or (ties and score == rival):
                 waited = 0 if in_a_row else waited
             else:
                 waited += 1
-            if best is None or score > best or (ties and score == best):
+            if best is None or score > best + margin or (ties and score == best):
                 best, best_look = score, look
             if waited >= patience + late:
                 break
@@ -262,6 +265,14 @@ CHECKS = (
                   "You count all looks without a new best. They have to come in a row: a new best begins the count anew."),
             Wrong(stop_variant(late=1),
                   "Your run ends one look too late: after `patience` looks in a row without a new best there is no further one."),
+            Wrong(stop_variant(late=-1),
+                  "Your run ends one look too early: the look that brought the best score is not one of the `patience` without one."),
+            Wrong(stop_variant(looks_from=0),
+                  "You answer the number of the last look, and looks are counted from 0. How many were made is one more."),
+            Wrong(stop_variant(begins=0.0),
+                  "You begin with a best score of 0, and so a first score of 0 is no new best. The first one always is."),
+            *(Wrong(stop_variant(margin=margin), "A small rise is no new best with you. Higher is higher: the exercise knows no margin.")
+              for margin in (1e-3, 0.01)),
             Wrong(stop_variant(told="last"),
                   "You answer the last look as the best. The run ended because it was not."),
             Wrong(stop_variant(sees="future"),
