@@ -161,10 +161,13 @@ def bytes_variant(padding: str = "unit", floor: str = "largest", passing: int = 
 
     def held(unit_sizes: list[int], num_processes: int, stage: int) -> int:
         whole = sum(unit_sizes)
-        padded = [size + (-size % num_processes if padding == "unit" else 0) for size in unit_sizes]
-        piece = -(-whole // num_processes) if padding == "model" else sum(padded) / num_processes
+        padded = [size + (-size % num_processes if padding in ("unit", "everywhere") else 0) for size in unit_sizes]
+        piece = {"model": -(-whole // num_processes), "cut off": sum(size // num_processes for size in unit_sizes)}.get(padding, sum(padded) / num_processes)
+        if padding == "everywhere":
+            whole = sum(padded)
         standing = sum(num_bytes * (piece if stage >= begins else whole) for num_bytes, begins in zip(parts, first, strict=True))
-        unit = {"largest": max(padded), "all": sum(padded), "none": 0, "mean": sum(padded) / len(padded)}[floor]
+        unit = {"largest": max(padded), "unpadded": max(unit_sizes), "but its piece": max(padded) * (1 - 1 / num_processes), "all": sum(padded), "none": 0, "mean": sum(padded) / len(padded),
+                "of several": max(padded) if num_processes > 1 else 0}[floor]
         return round(standing + (passing * unit if stage == 3 else 0))
 
     return held
@@ -274,10 +277,20 @@ CHECKS = (
                   "You gather the whole model at once, which saves nothing. Only one unit is whole at a time."),
             Wrong(bytes_variant(floor="mean"),
                   "You count a unit of average size as the one that is whole. The worst moment is the largest one's."),
+            Wrong(bytes_variant(floor="unpadded"),
+                  "The largest unit is whole without its zeros with you. It is put together from pieces, and the zeros are in them."),
+            Wrong(bytes_variant(floor="but its piece"),
+                  "You take the piece of the largest unit off, since the unit is whole. Its piece still stands beside it: the optimizer needs it."),
+            Wrong(bytes_variant(floor="of several"),
+                  "With one process you leave the largest unit out. The same rules hold for it: at stage 3 that unit is put together there, too."),
             Wrong(bytes_variant(passing=4),
                   "Of the unit that is whole you count the parameters or the gradient, and both are there: 8 bytes a number."),
             Wrong(bytes_variant(padding="none"),
                   "The zeros are missing: each unit is filled up until it divides by the number of processes."),
+            Wrong(bytes_variant(padding="cut off"),
+                  "Your pieces are rounded down, so the numbers that are left over belong to nobody. Each unit is filled up, and pieces become larger."),
+            Wrong(bytes_variant(padding="everywhere"),
+                  "You count zeros in what is whole, too. Only what is cut needs them."),
             Wrong(bytes_variant(padding="model"),
                   "You fill up the model as a whole. It is cut unit by unit, and each unit has its own zeros."),
             Wrong(bytes_variant(first=(1, 2, 3)),
