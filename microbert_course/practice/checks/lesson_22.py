@@ -61,7 +61,7 @@ def routing_variant(normalizes: str = "as asked", score: str = "softmax", order:
 
 
 def balance_cases(rng: np.random.Generator) -> list[Case]:
-    "One request a token and several, padding in the middle and none."
+    "One request a token and several, of experts that are not always the likeliest; one that nobody asks; padding in the middle and none."
     cases = []
     for num_tokens, num_experts, top_k, padding in ((6, 4, 2, (1, 4)), (5, 3, 1, (0,)), (7, 5, 3, (2, 5, 6)), (4, 6, 2, ()), (3, 2, 1, ())):
         is_real = torch.ones(num_tokens, dtype=torch.bool)
@@ -69,20 +69,23 @@ def balance_cases(rng: np.random.Generator) -> list[Case]:
         is_even = True
         while is_even:  # equal shares have no gradient, and rounding would decide what a nothing should be
             logits = 2 * tensor(rng, num_tokens, num_experts)
-            experts = logits.topk(top_k).indices
+            experts = (logits + 3 * tensor(rng, num_tokens, num_experts))[:, : num_experts - (top_k == 3)].topk(top_k).indices
             is_even = len(set(experts[is_real].flatten().bincount(minlength=num_experts).tolist())) == 1
         cases.append({"logits": logits, "experts": experts, "is_real": is_real})
     return cases
 
 
-def balance_variant(likes: str = "probabilities", padding: str = "left out", shares_of: str = "requests", scale: bool = True, kept: str = "both"):
+def balance_variant(likes: str = "probabilities", padding: str = "left out", shares_of: str = "requests", scale: bool = True, kept: str = "both",
+                    asked_by: str = "experts"):
     "The loss with some things done otherwise; as found, with three of them."
 
     def loss(logits: Tensor, experts: Tensor, is_real: Tensor) -> Tensor:
         num_tokens, num_experts = logits.shape
+        if asked_by == "scores":
+            experts = logits.topk(experts.size(1)).indices
         weight = is_real.to(logits.dtype) if padding == "left out" else torch.ones_like(logits[:, 0])
         count = weight.sum() if padding != "in the count" else num_tokens
-        asked = F.one_hot(experts, num_experts).sum(1).to(logits.dtype)
+        asked = F.one_hot(experts, -1 if asked_by == "those asked" else num_experts).sum(1).to(logits.dtype)
         if padding == "in the count":
             weight = is_real.to(logits.dtype)
         requests = count * experts.size(1) if shares_of == "requests" else count
@@ -207,6 +210,10 @@ CHECKS = (
             Wrong(balance_variant(padding="counted"), "The padding still counts: tokens with False in `is_real` belong neither into the shares nor into the mean."),
             Wrong(balance_variant(padding="in the count"), "The padding's rows are left out of the sums, but you still divide by the number of all tokens."),
             Wrong(balance_variant(shares_of="tokens"), "Your shares sum to `top_k`: divide by the number of requests, not of tokens."),
+            Wrong(balance_variant(asked_by="scores"),
+                  "You work out from the scores whom each token asks. `experts` says it, and it need not be the likeliest: noise in the choice, or a full expert, send a token elsewhere."),
+            Wrong(balance_variant(asked_by="those asked"),
+                  "You take as many experts as were asked. The last ones may be asked by nobody, and there are `logits.size(1)` of them all the same."),
             Wrong(balance_variant(scale=False), "The factor `num_experts` is gone: equal shares should give 1 whatever their number."),
             Wrong(balance_variant(kept="likes alone"), "This is Σ P², without the requests. It is large for an unsure router too; the product is of f and P."),
         ),
