@@ -19,7 +19,7 @@ def _apart(rng: np.random.Generator, number: int) -> Tensor:  # (number,)
 
 
 def reward_cases(rng: np.random.Generator) -> list[Case]:
-    "Groups of several sizes, some without spread, rewards that are no zeros and ones, both scales; four things to refuse."
+    "Groups of several sizes, some without spread, rewards that are no zeros and ones, both scales; five things to refuse, a table of as many rows as would split into groups among them."
     cases = []
     for num_groups, group_size, scale in ((3, 4, "none"), (2, 5, "std"), (4, 2, "std"), (1, 3, "none")):
         rewards = _apart(rng, num_groups * group_size) + float(rng.uniform(1, 3))
@@ -29,8 +29,8 @@ def reward_cases(rng: np.random.Generator) -> list[Case]:
     right = torch.from_numpy(rng.permutation([1.0, 0, 0, 0, 0, 0])).float()
     fine = tensor(rng, 6)
     return [*cases, {"rewards": torch.cat([right, 1 - right.flip(0)]), "group_size": 6, "scale": "std"}, {"rewards": fine, "group_size": 3},
-            {"rewards": tensor(rng, 7), "group_size": 3}, {"rewards": fine, "group_size": 1}, {"rewards": tensor(rng, 2, 3), "group_size": 3},
-            {"rewards": fine, "group_size": 3, "scale": "batch"}]
+            {"rewards": tensor(rng, 7), "group_size": 3}, {"rewards": fine, "group_size": 1}, {"rewards": fine, "group_size": 0},
+            {"rewards": tensor(rng, 3, 2), "group_size": 3}, {"rewards": fine, "group_size": 3, "scale": "batch"}]
 
 
 def advantage_variant(mean: str = "group", std: str = "sample", small: float = 1e-4, order: str = "beside", always: str = "", refuses: bool = True,
