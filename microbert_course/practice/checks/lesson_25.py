@@ -96,9 +96,10 @@ def updates_by_interp(looks, share, metric="exact"):
 # 25.2: a split that leaks
 
 def split_cases(rng: np.random.Generator) -> list[Case]:
-    "Sums and sentences, each spelled in several ways, with copies; a few sums; then nothing left to learn from."
+    """Sums and sentences, each spelled and answered in several ways, with copies; questions that share their letters, their numbers or their
+    answer; a few sums; then nothing left to learn from."""
     cases = []
-    for num_sums, num_sentences, num_unseen in ((4, 3, 2), (3, 4, 6), (6, 4, 7)):
+    for num_sums, num_sentences, num_unseen in ((4, 3, 4), (3, 4, 8), (6, 4, 9)):
         rows, numbers = [], rng.permutation(np.arange(10, 99))
         for place in range(num_sums + num_sentences):
             a, b = numbers[2 * place : 2 * place + 2].tolist()
@@ -107,27 +108,32 @@ def split_cases(rng: np.random.Generator) -> list[Case]:
             else:
                 spellings = [f"What is {a} plus {b}?", f"what is {a} plus {b}?", f"What is  {a} plus {b} ?", f"WHAT IS {a}\tPLUS {b}?\n"]
             written = [*spellings[:1] * int(rng.integers(1, 4)), *rng.permutation(spellings[1:])[: 3 if place % 3 else 1].tolist()]
-            rows += [{"question": question, "answer": str(a + b)} for question in written]
+            rows += [{"question": question, "answer": f"{a + b}" + "." * (question != spellings[0])} for question in written]
+        a, b = numbers[-2:].tolist()
+        rows += [{"question": question, "answer": answer} for question, answer in (
+            (f"{a}+{b}=", f"{a + b}"), (f"{b}+{a}=", f"{a + b}"), (f"{a}-{b}=", f"{a - b}"), (f"{a}*{b}=", f"{a * b}"))]
         rows = [rows[number] for number in rng.permutation(len(rows))]
         cases.append({"rows": rows, "num_unseen": num_unseen, "seed": int(rng.integers(1, 1_000))})
     a, b, c, d, e = rng.permutation(np.arange(10, 99))[:5].tolist()
     few = ((f"{a}+{b}=", a + b), (f"{c}+{d}=", c + d), (f"{a} + {b} =", a + b), (f"{d}+{e}=", d + e), (f"{a}+{b}=", a + b))  # a case that fits a screen
     cases.append({"rows": [{"question": question, "answer": str(answer)} for question, answer in few], "num_unseen": 1, "seed": int(rng.integers(1, 1_000))})
-    return [*cases, {"rows": [{"question": question, "answer": "7"} for question in ("3+4=", "3 + 4 =", "5+2=", "5+2=")], "num_unseen": 2, "seed": 1}]
+    alike = [{"question": question, "answer": "7"} for question in ("3+4=", "3 + 4 =", "5+2=", "5+2=")]
+    return [*cases, {"rows": alike, "num_unseen": 2, "seed": 1}, {"rows": alike, "num_unseen": 3, "seed": 1}]
 
 
 def same_text(question: str, space: str = "none", case: bool = True) -> str:
     "What two rows of the same question have in common."
-    text = {"none": "".join(question.split()), "runs": " ".join(question.split()), "ends": question.strip(), "blanks": question.replace(" ", ""), "kept": question}[space]
+    text = {"none": "".join(question.split()), "runs": " ".join(question.split()), "ends": question.strip(), "blanks": question.replace(" ", ""), "kept": question,
+            "signs": re.sub(r"\W", "", question)}[space]
     return text.lower() if case else text
 
 
 def split_variant(space: str = "none", case: bool = True, drawn: str = "questions", lost: str = "", numbered: str = "first", seeded: bool = True,
-                  order: str = "given", given_back: str = "rows"):
+                  order: str = "given", given_back: str = "rows", by: str = "question"):
     "The split with one thing done otherwise."
 
     def mended_split(rows: list[dict], num_unseen: int, seed: int) -> tuple[list[dict], list[dict]]:
-        keys = [same_text(row["question"], space, case) for row in rows]
+        keys = [{"question": (key := same_text(row["question"], space, case)), "answer": row["answer"], "both": (key, row["answer"])}[by] for row in rows]
         kinds = sorted(set(keys)) if numbered == "sorted" else list(dict.fromkeys(keys))
         if num_unseen >= len(kinds):
             raise ValueError("nothing to learn from")
@@ -335,6 +341,12 @@ CHECKS = (
                   "You remove the white space at both ends. That in the middle makes two questions of one as well."),
             Wrong(split_variant(space="blanks"),
                   "You remove blanks. Tabs and line ends are white space too, and a file has plenty of them."),
+            Wrong(split_variant(space="signs"),
+                  "You remove signs along with the white space, so that `27+15=` and `27-15=` are the same question. Two that differ in anything but white space and capitals are two."),
+            Wrong(split_variant(by="answer"),
+                  "You tell questions apart by their answers. Different questions may have the same answer, and it is the question that must not have been seen."),
+            Wrong(split_variant(by="both"),
+                  "A question with another answer is another one with you, so it still stands on both sides. Two rows ask the same if their questions say so, whatever is answered."),
             Wrong(split_variant(drawn="rows"),
                   "You draw rows and then take all that ask the same. A question that occurs often is drawn more often, even twice, and then the exam has fewer questions than `num_unseen`."),
             Wrong(split_variant(drawn="rows until enough"),
