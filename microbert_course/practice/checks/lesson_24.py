@@ -235,7 +235,8 @@ CHECKS = (
         right=(f1_variant(), counted_f1, torch_f1),
         wrong=(
             Wrong(f1_variant(labels_are="true", unfound="skipped", mean="plain"),
-                  "This is still the function as you found it: all three faults are in."),
+                  "This answers what the function that you found answers: labels without a right text are skipped, those that are only said among them, "
+                  "and precision and recall have a plain mean."),
             Wrong(f1_variant(labels_are="true", mean="plain"),
                   "Labels that are never found count now. Those that are only ever *said* are still left out, and precision and recall still have a plain mean."),
             Wrong(f1_variant(unfound="skipped"),
