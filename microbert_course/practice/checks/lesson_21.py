@@ -137,11 +137,24 @@ def drawn_linears(rng: np.random.Generator) -> Case:
     return {what: {names[i]: tensors[i] for i in order} for what, tensors in (("weights", weights), ("unpacked", unpacked), ("inputs", inputs))}
 
 
+def spoiled_linears(rng: np.random.Generator) -> Case:
+    "Answers that shrink, that grow and that are off alike; the loudest output alone far off; all inputs but a loud one answered with 0."
+    names = [f"blocks.{number}.{kind}" for number, kind in zip(rng.permutation(9)[:5], rng.permutation(["qkv", "out", "up", "down", "head"]), strict=True)]
+    weights, inputs = [tensor(rng, 16, 64) for _ in range(5)], [tensor(rng, 16, 64) for _ in range(5)]
+    unpacked = [weight * float(rng.uniform(*share)) for weight, share in zip(weights, ((0.55, 0.6), (1.5, 1.56), (1, 1), (0.77, 0.8), (1, 1)), strict=True)]
+    unpacked[2][int((inputs[2] @ weights[2].T).abs().amax(0).argmax())] *= -float(rng.uniform(0.1, 0.2))
+    unpacked[4][:, 32:] = 0
+    inputs[4][:-1, :32] = 0  # the loud one is the last
+    inputs[4][-1] = 40 * torch.cat([inputs[4][-1, :32], torch.zeros(32)])
+    order = rng.permutation(5)
+    return {what: {names[i]: tensors[i] for i in order} for what, tensors in (("weights", weights), ("unpacked", unpacked), ("inputs", inputs))}
+
+
 def suffering_cases(rng: np.random.Generator) -> list[Case]:
-    "Three sets of four linears in which no two errors are close."
+    "Three sets of four linears and one of five in which no two errors are close."
     cases = []
-    while len(cases) < 3:
-        case = drawn_linears(rng)
+    while len(cases) < 4:
+        case = drawn_linears(rng) if len(cases) < 3 else spoiled_linears(rng)
         errors = sorted(output_errors(**case).values())
         if min(high / low for low, high in zip(errors, errors[1:], strict=False)) > 1.05:
             cases.append(case)
@@ -152,6 +165,10 @@ MEASURES = {
     "answers": lambda weight, again, inputs: ((inputs @ again.T - inputs @ weight.T).norm() / (inputs @ weight.T).norm()),
     "weights": lambda weight, again, inputs: (again - weight).norm() / weight.norm(),
     "absolute": lambda weight, again, inputs: (inputs @ again.T - inputs @ weight.T).norm(),
+    "new": lambda weight, again, inputs: (inputs @ again.T - inputs @ weight.T).norm() / (inputs @ again.T).norm(),
+    "sizes": lambda weight, again, inputs: (inputs @ again.T - inputs @ weight.T).abs().sum() / (inputs @ weight.T).abs().sum(),
+    "one by one": lambda weight, again, inputs: ((inputs @ again.T - inputs @ weight.T).norm(dim=1) / (inputs @ weight.T).norm(dim=1)).mean(),
+    "gain": lambda weight, again, inputs: (inputs @ again.T - inputs @ weight.T).norm() / inputs.norm(),
     "inputs": lambda weight, again, inputs: inputs.norm(),
     "largest": lambda weight, again, inputs: weight.abs().max() / weight.std(),
 }
@@ -252,6 +269,15 @@ CHECKS = (
                   "You compare the weights. What counts is what comes out: an error that meets large inputs hurts, one that meets none does not."),
             Wrong(suffering_variant("absolute"),
                   "You do not divide by the size of the answers: a loud linear then seems to suffer more than a quiet one."),
+            Wrong(suffering_variant("gain"),
+                  "You divide by the length of what comes in. A loud linear makes more of it, of its answers as of its errors: divide by the length of the old answers."),
+            Wrong(suffering_variant("new"),
+                  "You divide by the length of the new answers. They may have shrunk or grown, which is part of the error: the old ones are the measure."),
+            Wrong(suffering_variant("sizes"),
+                  "A few answers that are far off weigh too little with you: the length is the root of the sum of squares, over all answers of a linear at once."),
+            Wrong(suffering_variant("one by one"),
+                  "You take the share of each input by itself and then their mean, so that a quiet answer that is spoiled weighs as much as a loud one. "
+                  "Take one length over all answers of a linear."),
             Wrong(suffering_variant("inputs"),
                   "You go by the size of what comes in. It hurts only where it meets weights that were rounded badly."),
             Wrong(suffering_variant("largest"),
