@@ -24,7 +24,7 @@ def interval_cases(rng: np.random.Generator) -> list[Case]:
 
 
 def interval_variant(drawn: str = "together", ends: str = "both", around: str = "score", seeded: bool = True, ways: str = "percentile",
-                     size: float = 1.0, loops: bool = False):
+                     size: float = 1.0, loops: bool = False, method: str = "linear", kind: type = float, always: float = 0.0):
     "The bootstrap with one thing done otherwise."
 
     def bootstrap(metric, *columns, num_resamples=2_000, confidence=0.95, seed=0):
@@ -43,15 +43,16 @@ def interval_variant(drawn: str = "together", ends: str = "both", around: str = 
         else:
             values = metric(*(column[draws] for column in columns))
         value = float(values.mean() if around == "resamples" else metric(*columns))
+        confidence = always or confidence
         share = {"both": (1 - confidence) / 2, "one": 1 - confidence}[ends]
-        low, high = np.quantile(values, [share, 1 - share])
+        low, high = np.quantile(values, [share, 1 - share], method=method)
         if ways == "normal":
             low, high = (value + side * 1.96 * values.std() for side in (-1, 1))
         if ways == "mirrored":
             low, high = 2 * value - high, 2 * value - low
         if ways == "error":
             low, high = (value + side * 1.96 * values.std() / np.sqrt(num_resamples) for side in (-1, 1))
-        return Interval(value, float(low), float(high))
+        return Interval(value, kind(low), kind(high))
 
     return bootstrap
 
@@ -223,6 +224,12 @@ CHECKS = (
                   "Each column is drawn by itself, so that a text's label meets another text's answer. One draw of texts serves all columns."),
             Wrong(interval_variant(ends="one"),
                   "You cut off 1 − confidence at *each* end. Both ends together may lose that much, so each loses half."),
+            Wrong(interval_variant(always=0.95),
+                  "Your interval holds 95 % of the resampled scores whatever `confidence` says."),
+            Wrong(interval_variant(method="nearest"),
+                  "You take the resampled score that is nearest to the place of the cut. Between two scores, interpolate as `np.quantile` does."),
+            Wrong(interval_variant(kind=np.float64),
+                  "The numbers are right, and NumPy's own: make a plain `float` of each before it goes into the `Interval`."),
             Wrong(interval_variant(around="resamples"),
                   "`value` is the mean of the resampled scores. The score that is reported is that of the texts themselves; the resamples "
                   "only say how much it may move."),
