@@ -45,13 +45,13 @@ def routing_variant(normalizes: str = "as asked", score: str = "softmax", order:
     "The gate with one thing done otherwise."
 
     def route(logits: Tensor, top_k: int, normalize: bool = True) -> tuple[Tensor, Tensor]:
-        probabilities = {"softmax": logits.softmax(-1), "over tokens": logits.softmax(0), "scores": logits}[score]
+        probabilities = {"softmax": logits.softmax(-1), "twice": logits.softmax(-1), "over tokens": logits.softmax(0), "scores": logits}[score]
         weights, experts = probabilities.topk(top_k, -1, largest=largest)
         if order == "by number":
             experts, places = experts.sort(-1)
             weights = weights.gather(-1, places)
         if {"as asked": normalize, "always": True, "never": False, "other way": not normalize}[normalizes]:
-            weights = weights / weights.sum(-1, keepdim=True)
+            weights = weights.softmax(-1) if score == "twice" else weights / weights.sum(-1, keepdim=True)
         return weights if keeps_gradient else weights.detach(), experts
 
     return route
@@ -148,13 +148,14 @@ def parameters_by_shapes(config: dict) -> tuple[int, int]:
     return tuple(sizes[0] + config["num_hidden_layers"] * (sizes[1] + asked * sizes[2]) for asked in (experts, config["num_experts_per_tok"]))
 
 
-def parameters_variant(matrices: int = 3, kv: str = "fewer", tables: str = "tied or two", router: str = "whole", norms: int = 2, last_norm: bool = True, active: str = "counted"):
+def parameters_variant(matrices: int = 3, kv: str = "fewer", tables: str = "tied or two", router: str = "whole", norms: int = 2, last_norm: bool = True, active: str = "counted",
+                       squares: int = 2, thin: int = 2):
     "The count with one thing done otherwise."
 
     def count(config: dict) -> tuple[int, int]:
         hidden, layers, experts = config["hidden_size"], config["num_hidden_layers"], config["num_local_experts"]
         kv_rows = hidden if kv == "all" else config["num_key_value_heads"] * (hidden // config["num_attention_heads"])
-        attention = 2 * hidden * hidden + 2 * hidden * kv_rows
+        attention = squares * hidden * hidden + thin * hidden * kv_rows
         num_tables = {"tied or two": 1 if config["tie_word_embeddings"] else 2, "one": 1, "two": 2}[tables]
         expert = matrices * hidden * config["intermediate_size"]
 
@@ -163,7 +164,8 @@ def parameters_variant(matrices: int = 3, kv: str = "fewer", tables: str = "tied
             return num_tables * config["vocab_size"] * hidden + last_norm * hidden + layers * (attention + norms * hidden + rows * hidden + asked * expert)
 
         total, top_k = with_experts(experts), config["num_experts_per_tok"]
-        return total, {"counted": with_experts(top_k), "share": total * top_k // experts, "one expert": with_experts(1)}[active]
+        return total, {"counted": with_experts(top_k), "share": total * top_k // experts, "one expert": with_experts(1),
+                       "one table": with_experts(top_k) - config["vocab_size"] * hidden, "no table": with_experts(top_k) - num_tables * config["vocab_size"] * hidden}[active]
 
     return count
 
@@ -183,6 +185,7 @@ CHECKS = (
             Wrong(routing_variant(normalizes="other way"), "`normalize` works the wrong way round: True is the one that divides by the sum."),
             Wrong(routing_variant(score="over tokens"),
                   "Your softmax runs over the tokens: each expert's column sums to 1. A token's probabilities, its row, should."),
+            Wrong(routing_variant(score="twice"), "You take a softmax of probabilities, which draws them nearer together. `normalize` divides a token's weights by their sum."),
             Wrong(routing_variant(score="scores"), "These are the scores themselves. Make probabilities of them first, with a softmax over all experts."),
             Wrong(routing_variant(largest=False), "You take the experts with the smallest scores."),
             Wrong(routing_variant(order="by number"), "The right experts, in the order of their numbers. The most probable one comes first."),
@@ -227,6 +230,10 @@ CHECKS = (
         wrong=(
             Wrong(parameters_variant(matrices=2), "Your experts have two matrices. They are gated: two up and one down make three."),
             Wrong(parameters_variant(kv="all"), "You count as many heads for keys and values as for queries; there are only `num_key_value_heads` of them."),
+            Wrong(parameters_variant(squares=1), "Attention has two square matrices, one for the queries and one at its end; you count one."),
+            Wrong(parameters_variant(thin=1), "Keys and values have a matrix each; you count one for both."),
+            Wrong(parameters_variant(active="one table"), "You leave the word vectors out of what a token meets. Both tables count as met, as the papers count them."),
+            Wrong(parameters_variant(active="no table"), "You leave the tables out of what a token meets. Both count as met, as the papers count them."),
             Wrong(parameters_variant(tables="two"), "With `tie_word_embeddings` the output uses the word vectors: that table is there once."),
             Wrong(parameters_variant(tables="one"), "Without `tie_word_embeddings` the output has a table of its own, as large as that of the word vectors."),
             Wrong(parameters_variant(router="none"), "The routers are missing: one row of `hidden_size` an expert, in every layer."),
