@@ -101,13 +101,13 @@ def loss_cases(rng: np.random.Generator) -> list[Case]:
     return [*cases, {"logprobs": fresh, "old_logprobs": fresh.clone(), "advantages": torch.tensor([1.0, -1.0]), "completion_mask": torch.tensor([[1, 0, 0], [1, 1, 1]])}]
 
 
-def loss_variant(clip: str = "smaller", count: str = "tokens", masked: bool = True, ratio: str = "now over then", sign: int = -1):
+def loss_variant(clip: str = "smaller", count: str = "tokens", masked: bool = True, ratio: str = "now over then", sign: int = -1, width: float = 0.0):
     "The loss with some things done otherwise."
 
     def loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, completion_mask: Tensor, clip_epsilon: float = 0.2) -> Tensor:
         difference = logprobs - old_logprobs if ratio == "now over then" else old_logprobs - logprobs
         moved = difference.exp()
-        near, better = moved.clamp(1 - clip_epsilon, 1 + clip_epsilon), advantages[:, None]
+        near, better = moved.clamp(1 - (width or clip_epsilon), 1 + (width or clip_epsilon)), advantages[:, None]
         per_token = sign * {"smaller": torch.minimum(moved * better, near * better), "larger": torch.maximum(moved * better, near * better),
                             "always": near * better, "never": moved * better, "ratio": torch.minimum(moved, near) * better}[clip]
         mask = completion_mask.to(logprobs.dtype)
@@ -243,6 +243,8 @@ CHECKS = (
                   "You take the smaller ratio and then multiply. With a negative advantage the order turns around: multiply first, then compare."),
             Wrong(loss_variant(clip="never"),
                   "The clip is gone: nothing stops a token that has gone too far."),
+            Wrong(loss_variant(width=0.2),
+                  "You clip at 0.8 and 1.2 whatever `clip_epsilon` says."),
             Wrong(loss_variant(ratio="then over now"),
                   "Your ratio is upside down: now over then."),
             Wrong(loss_variant(sign=1),
