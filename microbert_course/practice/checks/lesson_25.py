@@ -32,7 +32,7 @@ def updates_cases(rng: np.random.Generator) -> list[Case]:
 
 
 def updates_variant(offset: int = 1, between: str = "line", which: str = "first", never: str = "None", start: bool = True,
-                    reads_metric: bool = True, scores_are: str = "as they are", crossing: str = "above", whole: bool = False):
+                    reads_metric: bool = True, scores_are: str = "as they are", crossing: str = "above", whole: bool = False, first: str = "made"):
     "The number of updates with one thing done otherwise."
 
     def updates_to(looks: list[dict], share: float, metric: str = "exact") -> float | None:
@@ -44,7 +44,9 @@ def updates_variant(offset: int = 1, between: str = "line", which: str = "first"
         for place, score in enumerate(scores):
             before = scores[place - 1] if place else None
             if place == 0:
-                if start and (score > share if crossing == "beyond" else score >= share):
+                if start and first == "zero" and score >= share:
+                    found.append(0.0)
+                elif start and (score > share if crossing == "beyond" else score >= share):
                     found.append(float(made[0]))
                 continue
             is_there = {"above": before < share <= score, "beyond": before <= share < score, "pairs": before <= share <= score,
@@ -302,6 +304,8 @@ CHECKS = (
                   "Look at the start first: what is there already needs no line."),
             Wrong(updates_variant(start=False),
                   "You look at pairs only, so a score that is there from the start is missed, or found only when it comes back. The first look has none before it, and counts all the same."),
+            Wrong(updates_variant(first="zero"),
+                  "A first look that is there already was reached after 0 updates with you. Not every run is looked at from the start: answer the number of updates made until then."),
             Wrong(updates_variant(crossing="either way", start=False),
                   "You count every crossing, downwards too: a score that begins above the share has reached it at the start, not when it falls below."),
             Wrong(updates_variant(crossing="beyond"),
