@@ -1,6 +1,7 @@
 """How long each lesson took, in the summary of a test run. Where MICROBERT_TIMED=1, as in CI, all together are within their limit or the run fails."""
 
 import datetime
+import importlib
 import os
 import re
 import signal
@@ -35,6 +36,18 @@ def site_folder(tmp_path_factory):
 def is_timed():
     "Whether a limit in seconds is judged here."
     return IS_TIMED
+
+
+@pytest.fixture(scope="module")
+def import_kernels():
+    "Imports a module of Triton kernels from `training` by its name; without a GPU, Triton interprets them."
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            patch.setenv("TRITON_INTERPRET", "1")  # before Triton is imported
+        pytest.importorskip("triton", reason="needs Triton, which torch brings along for GPUs")
+        yield lambda name: importlib.import_module(f"microbert_course.training.{name}")
 
 
 def pytest_configure(config):

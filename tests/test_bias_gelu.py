@@ -1,7 +1,6 @@
 """`training.bias_gelu`: its kernels beside torch's GELU. On a GPU they run as compiled; without one Triton interprets them, where it is installed."""
 
 import copy
-import importlib
 
 import pytest
 import torch
@@ -16,12 +15,8 @@ DEVICE = "cuda" if HAS_GPU else "cpu"
 
 
 @pytest.fixture(scope="module")
-def bias_gelu():
-    with pytest.MonkeyPatch.context() as patch:
-        if not HAS_GPU:
-            patch.setenv("TRITON_INTERPRET", "1")  # before Triton is imported
-        pytest.importorskip("triton", reason="needs Triton, which torch brings along for GPUs")
-        yield importlib.import_module("microbert_course.training.bias_gelu").bias_gelu
+def bias_gelu(import_kernels):
+    return import_kernels("bias_gelu").bias_gelu
 
 
 @pytest.mark.gpu

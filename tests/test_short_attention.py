@@ -1,7 +1,6 @@
 """`training.short_attention`: its kernels beside torch's attention. On a GPU they run as compiled; without one Triton interprets them, where it is installed."""
 
 import copy
-import importlib
 
 import pytest
 import torch
@@ -17,12 +16,8 @@ DEVICE = "cuda" if HAS_GPU else "cpu"
 
 
 @pytest.fixture(scope="module")
-def attend():
-    with pytest.MonkeyPatch.context() as patch:
-        if not HAS_GPU:
-            patch.setenv("TRITON_INTERPRET", "1")  # before Triton is imported
-        pytest.importorskip("triton", reason="needs Triton, which torch brings along for GPUs")
-        yield importlib.import_module("microbert_course.training.short_attention").attend
+def attend(import_kernels):
+    return import_kernels("short_attention").attend
 
 
 def documents(batch: int, seq: int, longest: int) -> torch.Tensor:
