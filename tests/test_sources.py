@@ -191,7 +191,7 @@ def test_compressed_texts_of_a_folder_are_not_left_out_in_silence(tmp_path):
     (tmp_path / "weights.tar.gz").write_bytes(b"no text")
     assert len(load(tmp_path)) == 1
     (tmp_path / "b.TXT.xz").write_bytes(b"three")
-    with pytest.raises(DataError, match=r"b.TXT.xz is compressed: unpack it first; pretraining can also read it as it is, with --streamed"):
+    with pytest.raises(DataError, match=r"b.TXT.xz is compressed: unpack it first; with --streamed, pretraining reads all kinds but .json as they are"):
         load(tmp_path)
 
 

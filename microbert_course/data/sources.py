@@ -311,7 +311,7 @@ def _from_files(path: Path) -> dict[str, list]:
     texts, labels = [], []
     for file in files:
         if _unpacked(file) != file:
-            raise DataError(f"{file} is compressed: unpack it first; pretraining can also read it as it is, with --streamed")
+            raise DataError(f"{file} is compressed: unpack it first; with --streamed, pretraining reads all kinds but .json as they are")
         if file.suffix.lower() not in READERS:
             _decoded(file)  # a binary or empty file is told so first
             raise DataError(f"{file} is of no kind read here ({', '.join(READERS)}): convert or rename it")

@@ -27,6 +27,7 @@ from microbert_course.data.sources import (
     _hub_is_reachable,
     _is_hidden,
     _looks_like_a_path,
+    _unpacked,
 )
 
 MAX_TEXT = 2**20  # characters; a longer text is handed out in pieces, cut at white space
@@ -88,10 +89,9 @@ def text_files(
 
 def _kind(path: Path) -> str:
     "The suffix that says how to read it; '' if nothing here can."
-    name = Path(path.name.lower())
-    is_compressed = name.suffix in COMPRESSED
-    suffix = Path(name.stem).suffix if is_compressed else name.suffix
-    return suffix if suffix in READERS and not (suffix == ".json" and is_compressed) else ""
+    unpacked = _unpacked(path)
+    suffix = unpacked.suffix.lower()
+    return suffix if suffix in READERS and not (suffix == ".json" and unpacked != path) else ""
 
 
 def _opened(name: str) -> list[Path] | str:

@@ -21,6 +21,7 @@ from microbert_course.posttraining.instruction_data import read_examples
 from microbert_course.posttraining.rewards import label_reward, parse_number, scores_of
 from microbert_course.training.engine import RunResult, run_task
 from microbert_course.training.loop import Batch, batch_rows, evaluate, seed_for
+from microbert_course.training.run_folder import RunFolder
 from microbert_course.training.settings import TrainConfig
 from microbert_course.training.task import Task
 
@@ -235,7 +236,7 @@ def check_is_a_start(
     then = read_json(folder / "training.json")
     if "shown_sums" not in then.get("about", {}):
         raise CourseError(f"{folder} holds another run, and what this one begins with would be kept there: choose another --folder")
-    if run and (run.exists() or run.with_name(f"{run.name}.partial").exists()):
+    if run and (RunFolder(run).final.exists() or RunFolder(run).path.exists()):
         raise CourseError(f"the run in {run} began with {folder}, made with seed {then['seed']}, num_test {then['about']['unseen_sums']} and device "
                           f"{then['device']}: give the same, choose another --folder, or pass --overwrite to replace both")
 

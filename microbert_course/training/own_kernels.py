@@ -93,7 +93,7 @@ def use_own_kernels(
     model: nn.Module,
     for_attention: bool = True,  # else another kernel was asked for by name
 ) -> None:
-    """Let BERT's blocks run the course's own kernels: on an NVIDIA GPU from Ampere on, in 16 bits; attention on short rows without dropout. Nothing changes elsewhere.
+    """Let a model's parts run the course's own kernels: on an NVIDIA GPU from Ampere on, in 16 bits; attention on short rows without dropout. Nothing changes elsewhere.
 
     A part gets another class, and no function of its own: torch would compile each layer anew for that, and give up after eight."""
     is_suited = torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability() >= OLDEST
