@@ -40,14 +40,16 @@ def is_timed():
 
 @pytest.fixture(scope="module")
 def import_kernels():
-    "Imports a module of Triton kernels from `training` by its name; without a GPU, Triton interprets them."
+    "Imports a module of Triton kernels by its name; without a GPU, Triton interprets them."
     import torch
 
     with pytest.MonkeyPatch.context() as patch:
         if not torch.cuda.is_available():
             patch.setenv("TRITON_INTERPRET", "1")  # before Triton is imported
-        pytest.importorskip("triton", reason="needs Triton, which torch brings along for GPUs")
-        yield lambda name: importlib.import_module(f"microbert_course.training.{name}")
+        triton = pytest.importorskip("triton", reason="needs Triton, which torch brings along for GPUs")
+        if not torch.cuda.is_available() and isinstance(triton.language.zeros, triton.JITFunction):
+            pytest.skip("another module has imported Triton, which is then too late to be told to interpret: run this one alone")
+        yield lambda name: importlib.import_module(f"microbert_course.{name}")
 
 
 def pytest_configure(config):

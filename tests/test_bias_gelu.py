@@ -1,12 +1,14 @@
 """`training.bias_gelu`: its kernels beside torch's GELU. On a GPU they run as compiled; without one Triton interprets them, where it is installed."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from microbert_course import devices
 from microbert_course.models.transformer import FeedForward
 from microbert_course.training import own_kernels
 
@@ -16,7 +18,7 @@ DEVICE = "cuda" if HAS_GPU else "cpu"
 
 @pytest.fixture(scope="module")
 def bias_gelu(import_kernels):
-    return import_kernels("bias_gelu").bias_gelu
+    return import_kernels("training.bias_gelu").bias_gelu
 
 
 @pytest.mark.gpu
@@ -70,8 +72,8 @@ def test_a_feed_forward_with_it_is_one_without(is_compiled):
 
 def test_without_triton_or_on_a_cpu_nothing_changes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setattr(own_kernels, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: SimpleNamespace(major=9))
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
     model = nn.ModuleList([FeedForward(8, 16), FeedForward(8, 16)])
     own_kernels.use_own_kernels(model)
     assert {type(part) for part in model} == {FeedForward}

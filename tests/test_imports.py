@@ -11,7 +11,7 @@ AUTHORING = ["nbdev", "fastcore", "execnb", "IPython", "ipykernel", "ipywidgets"
              "nbconvert", "papermill"]
 CORE = ["torch", "numpy", "safetensors", "tokenizers", "transformers", "accelerate"]
 NEEDS_JUPYTER = ["microbert_course.lessons.engine"]  # it is what runs notebooks; lessons.runner imports it when it does
-NEEDS_TRITON = ["microbert_course.training.bias_gelu", "microbert_course.training.short_attention"]  # kernels for a GPU; training.own_kernels imports them where there is one
+NEEDS_TRITON = ["microbert_course.models.one_query", "microbert_course.training.bias_gelu", "microbert_course.training.short_attention"]  # kernels for a GPU; imported where there is one
 
 # imports every module of the packages named; prints a line for each, after `refuse` was put in the way of some imports
 WALK = """

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..devices import runs_own_kernels
 from ..errors import CourseError
 from .attention import check_share, fused_attention
 from .bert import check_lookup
@@ -82,6 +83,10 @@ def grouped_attention(
     "Attention in which neighbouring query heads share a key head and a value head (Ainslie et al. 2023, §2.2)."
     group_size = query.size(1) // key.size(1)
     if query.size(2) == 1 and query.device.type == "cuda" and not dropout:  # fused kernels share their work out by queries, and here is one
+        if query.dtype.itemsize == 2 and not torch.is_grad_enabled() and runs_own_kernels():
+            from microbert_course.models.one_query import attend_from_one  # here: it needs Triton
+
+            return attend_from_one(query, key, value, may_look)
         scores = query.reshape(query.size(0), key.size(1), group_size, -1) * query.size(-1) ** -0.5 @ key.mT
         scores = scores if may_look is None else scores.masked_fill(~may_look, -math.inf)
         return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).reshape(query.shape)
@@ -443,7 +448,8 @@ def choose_token(
         scores = keep_top_k(scores, top_k)
     if top_p < 1:
         scores = keep_top_p(scores, top_p)
-    return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator)[:, 0]
+    waits = torch.empty(scores.shape, device=scores.device).exponential_(generator=generator)  # of mean 1; a piece of score s waits so long divided by exp(s)
+    return (scores - waits.log_()).argmax(dim=-1)  # and the first to arrive is taken
 
 
 def _check_sampling(config: GptConfig, input_ids: Tensor, attention_mask: Tensor | None, max_new_tokens: int, temperature: float,

@@ -1,12 +1,12 @@
 """Parts of a model that run the course's own kernels where these are faster than torch's: on an NVIDIA GPU, in 16 bits."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from microbert_course.devices import runs_own_kernels
 from microbert_course.models.attention import MultiHeadAttention
 from microbert_course.models.lora import LoraLinear
 from microbert_course.models.transformer import FeedForward
@@ -15,7 +15,6 @@ from microbert_course.training.speed import DocumentAttention
 
 LONGEST = 512  # tokens of rows that `short_attention` reads faster than torch's kernels
 HEAD_DIMS = (16, 32, 64)
-OLDEST = (8, 0)  # compute capability: in Turing's 64 KiB of shared memory the kernels' tables do not fit, and its registers spill
 
 
 class ShortRows:
@@ -96,8 +95,7 @@ def use_own_kernels(
     """Let a model's parts run the course's own kernels: on an NVIDIA GPU from Ampere on, in 16 bits; attention on short rows without dropout. Nothing changes elsewhere.
 
     A part gets another class, and no function of its own: torch would compile each layer anew for that, and give up after eight."""
-    is_suited = torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability() >= OLDEST
-    if not is_suited or find_spec("triton") is None:
+    if not runs_own_kernels():
         return
     from microbert_course.training.bias_gelu import bias_gelu  # here: they need Triton
     from microbert_course.training.short_attention import attend
