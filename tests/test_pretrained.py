@@ -53,6 +53,12 @@ def test_each_is_small_and_says_from_what_it_was_made():
         assert {"config.json", "model.safetensors", "tokenizer.json", "training.json", "training.txt", "history.json", "loss.png"} <= about["files"].keys()
 
 
+@pytest.mark.parametrize("name", pretrained.carried_models())
+def test_whoever_opens_one_elsewhere_has_texts_cut_where_it_ends(name):
+    folder = pretrained.pretrained_folder(name)
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == read_json(folder / "config.json")["max_position_embeddings"]
+
+
 @pytest.fixture(scope="module")
 def encoder():
     folder = pretrained.pretrained_folder("microbert-imdb")
