@@ -268,7 +268,7 @@ class ReluSquaredFeedForward(FeedForward):
 def without_biases(
     module: nn.Module,  # its linear maps and LayerNorms have biases of any size
 ) -> nn.Module:  # the same module
-    "Take the bias out of every linear map and LayerNorm, as ModernBERT and Llama do (Warner et al. 2024, §2.1.1)."
+    "Take the bias out of every linear map and LayerNorm, as ModernBERT does everywhere but at its output (Warner et al. 2024, §2.1.1)."
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.LayerNorm)):
             part.bias = None
