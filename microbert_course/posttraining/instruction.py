@@ -49,7 +49,7 @@ def to_example(
     prompt_ids: Sequence[int],  # what is asked
     answer_ids: Sequence[int],  # what is to be said, the token that ends it included
 ) -> Example:
-    """Prompt and answer as one row in which only the answer is asked for (Wei et al. 2022, FLAN, §2.4): the label at a place is the token that comes next.
+    """Prompt and answer as one row (Wei et al. 2022, FLAN, §2.4) in which only the answer is asked for: the label at a place is the token that comes next.
 
     Raises: CourseError if one of the two has no token."""
     if not len(prompt_ids) or not len(answer_ids):
