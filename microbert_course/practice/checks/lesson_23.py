@@ -203,7 +203,7 @@ CHECKS = (
             Wrong(advantage_variant(always="none"),
                   "You never divide by the spread, whatever scale says."),
             Wrong(advantage_variant(std="population"),
-                  "You divide by n under the root of the standard deviation; `torch.std`, and the paper's code, by n − 1."),
+                  "You divide by n under the root of the standard deviation; `torch.std`, and trl, by n − 1."),
             Wrong(advantage_variant(std="batch"),
                   "You divide by the spread of the whole batch. It is the group's own."),
             Wrong(advantage_variant(small=0.0),
