@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 # %% ../../nbs/1_foundations/04_transformer_block.ipynb #e0d99548
 class FeedForward(nn.Module):
-    "Two linear maps with a GELU between them, applied to every token alone (Vaswani et al. 2017, §3.3)."
+    "Two linear maps with a GELU between them, applied to every token alone (Vaswani et al. 2017, §3.3, with a ReLU)."
 
     def __init__(self, hidden_size: int, intermediate_size: int):
         super().__init__()

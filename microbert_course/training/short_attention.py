@@ -1,4 +1,4 @@
-"""Self-attention for short rows on a GPU, one kernel forward and one back: FlashAttention (Dao 2024, §3.1) that reads queries, keys and values
+"""Self-attention for short rows on a GPU, one kernel forward and one back: FlashAttention-2 (Dao 2023, §3.1) that reads queries, keys and values
 where the product has left them, writes their gradients where the next product reads them, and steps over documents that cannot see each other.
 
 Written in Triton, which torch brings along on Linux. torch's own kernels are made for long rows; the gradient that they leave must be put together
