@@ -332,6 +332,7 @@ def test_draws_follow_the_temperature():
     ({"attention_mask": LEFT[:, 1:]}, r"attention_mask has the shape \(3, 10\), and input_ids \(3, 11\)"),
     ({"input_ids": make_ids()[0]}, r"input_ids has the shape \(11,\): give \(batch, seq\)"),
     ({"input_ids": make_ids() + 30}, "outside a vocabulary of 40: use the tokenizer that was saved with the model"),
+    ({"input_ids": make_ids() + 30, "repetition_penalty": 1.2}, "outside a vocabulary of 40: use the tokenizer that was saved with the model"),
 ])
 def test_bad_requests_are_refused_with_a_sentence(settings, says):
     with pytest.raises(ValueError, match=says):

@@ -511,15 +511,15 @@ def stream(
     mask = None
     if attention_mask is not None and not attention_mask.all():
         mask = F.pad(attention_mask.bool(), (0, max_new_tokens), value=True)          # (batch, seq + max_new_tokens)
-    is_seen = None
-    if repetition_penalty != 1:
-        is_real = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
-        is_seen = torch.zeros(len(input_ids), config.vocab_size, dtype=torch.long, device=device).scatter_add(1, input_ids, is_real) > 0
     was_training = model.training
     model.eval()
     try:
         cache = KeyValueCache(config.num_layers, seq if num_samples > 1 else seq + max_new_tokens) if use_cache else None
         last = model.gpt(input_ids, None if mask is None else mask[:, :seq], cache=cache)[:, -1]  # (batch, hidden)
+        is_seen = None  # found now, as the model has looked at every id: one outside the vocabulary has no place in it
+        if repetition_penalty != 1:
+            is_real = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
+            is_seen = torch.zeros(len(input_ids), config.vocab_size, dtype=torch.long, device=device).scatter_add(1, input_ids, is_real) > 0
         if num_samples > 1:
             last, input_ids, mask, is_seen = (None if tensor is None else tensor.repeat_interleave(num_samples, dim=0)
                                               for tensor in (last, input_ids, mask, is_seen))
