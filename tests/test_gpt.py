@@ -317,6 +317,14 @@ def test_draws_follow_the_temperature():
     assert choose_token(scores, 0).item() == 0
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-6, 1e-45])
+def test_a_small_temperature_draws_among_equals_alone(temperature):
+    "Two of the three are the highest, and each is drawn half the time, within 5 standard errors: none has an advantage by its place."
+    scores, generator = torch.tensor([[2.0, 100.0, 100.0]]), torch.Generator().manual_seed(0)
+    shares = choose_token(scores.expand(20_000, -1), temperature, generator=generator).bincount(minlength=3) / 20_000
+    assert shares[0] == 0 and (shares[1] - 0.5).abs() < 5 * 0.5 / 20_000**0.5
+
+
 @pytest.mark.parametrize(("settings", "says"), [
     ({"max_new_tokens": 38}, "a prompt of 11 tokens and 38 new ones are 49, and the model reads 48: shorten the prompt, or ask for at most 37"),
     ({"input_ids": make_ids(seq=48)}, "the prompt has 48 tokens and the model reads at most 48, new ones among them: shorten the prompt"),

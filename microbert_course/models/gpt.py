@@ -443,7 +443,8 @@ def choose_token(
     "Draw a token a row: temperature, then the highest k, then the nucleus, then chance."
     if temperature == 0:
         return scores.argmax(dim=-1)
-    scores = scores.float() / temperature
+    scores = scores.float()
+    scores = (scores - scores.amax(dim=-1, keepdim=True)) / temperature  # the best is 0: beside large scores a wait of about 1 would be rounded away
     if top_k:
         scores = keep_top_k(scores, top_k)
     if top_p < 1:
