@@ -41,6 +41,16 @@ def test_a_run_says_what_it_reached_and_the_other_commands_open_it(adder, capsys
                  "--folder", str(adder / "grpo")]) == 0
 
 
+def test_a_test_that_nothing_can_check_is_answered_all_the_same(adder, capsys):
+    "Free answers have no score: the command says so, and what was written is kept beside what was hoped for."
+    rows = [{"prompt": f"{a}+9", "answer": "7", "kind": "instruction", "labels": [], "final": ""} for a in range(3)]
+    (adder / "free.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["sft", "--model", str(adder / "adder"), "--data", str(adder / "sums.jsonl"), "--test", str(adder / "free.jsonl"), "--folder", str(adder / "run"), *SMALL]) == 0
+    assert "on the test: nothing that can be checked" in capsys.readouterr().out
+    kept = [json.loads(line) for line in (adder / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in kept] == ["0+9", "1+9", "2+9"] and all("written" in row for row in kept)
+
+
 @pytest.mark.parametrize(("words", "sentence"), [
     (["--data", "sst3"], "did you mean sst2"), (["--data", "sst2=0.5,imdb=0.6"], "the rates sum to 1.1 and should sum to 1"),
     (["--data", "sst2=much"], "the rate of 'sst2' is 'much', no number"), (["--model", "minilm"], "is an encoder (bert), which reads text and writes none"),

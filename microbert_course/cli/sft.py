@@ -24,7 +24,7 @@ class Sft(TrainingCommand, SftConfig):
         if not is_first_process():
             return
         print("\n".join([line("before, on held-out examples", result.history["start"]), line(f"after {result.best['step'] + 1:,} updates", result.best)]))
-        if result.test:
+        if result.test is not None:
             print(line("on the test", result.test))
         print(result.folder)
 

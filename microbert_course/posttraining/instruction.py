@@ -404,7 +404,7 @@ def train_sft(
         if examples.test:
             test, texts = score_test(model, form, examples.test, config)
         write_json(result.folder / "scores.json", {"start": result.history["start"], "validation": best, "test": test})
-        if test:
+        if test is not None:  # {}: there were examples, and none that can be checked
             rows = [{**example, "written": text} for example, text in zip(examples.test, texts, strict=True)]
             write_whole(result.folder / "answers.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     return SftResult(result.folder, model.eval().cpu(), result.tokenizer, result.history, best, test)
