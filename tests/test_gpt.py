@@ -325,6 +325,16 @@ def test_a_small_temperature_draws_among_equals_alone(temperature):
     assert shares[0] == 0 and (shares[1] - 0.5).abs() < 5 * 0.5 / 20_000**0.5
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_broken_weights_write_nothing(temperature):
+    model = make_model()
+    with torch.no_grad():
+        next(model.gpt.parameters())[7] = torch.nan
+    ids = torch.tensor([[1, 2], [1, 7]])
+    with pytest.raises(ValueError, match="no finite number in row 1: its weights are broken, or torch.float32 is too narrow"):
+        generate(model, ids, max_new_tokens=2, temperature=temperature)
+
+
 @pytest.mark.parametrize(("settings", "says"), [
     ({"max_new_tokens": 38}, "a prompt of 11 tokens and 38 new ones are 49, and the model reads 48: shorten the prompt, or ask for at most 37"),
     ({"input_ids": make_ids(seq=48)}, "the prompt has 48 tokens and the model reads at most 48, new ones among them: shorten the prompt"),

@@ -503,7 +503,7 @@ def stream(
     """The continuation of each row, token by token, until all are done. The prompt is read once, whatever `num_samples` is.
 
     Raises: CourseError if the prompt and the new tokens are longer than the model reads, the prompt ends with padding, or a
-    setting is outside its range; ValueError if an id is outside the vocabulary."""
+    setting is outside its range, or the model's weights give no finite numbers; ValueError if an id is outside the vocabulary."""
     config = model.config
     _check_sampling(config, input_ids, attention_mask, max_new_tokens, temperature, top_k, top_p, repetition_penalty, num_samples)
     if eos_token_id is None:
@@ -517,6 +517,9 @@ def stream(
     try:
         cache = KeyValueCache(config.num_layers, seq if num_samples > 1 else seq + max_new_tokens) if use_cache else None
         last = model.gpt(input_ids, None if mask is None else mask[:, :seq], cache=cache)[:, -1]  # (batch, hidden)
+        if not last.isfinite().all():  # a race among scores that are no numbers has a winner all the same
+            raise CourseError(f"what the model makes of the prompt is no finite number in row {int(last.isfinite().all(dim=-1).long().argmin())}: "
+                              f"its weights are broken, or {last.dtype} is too narrow for them; load others, or a wider type")
         is_seen = None  # found now, as the model has looked at every id: one outside the vocabulary has no place in it
         if repetition_penalty != 1:
             is_real = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
